@@ -1,0 +1,1 @@
+//! One TCP connection, seen from our end of the tunnel.

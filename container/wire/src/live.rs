@@ -1,0 +1,121 @@
+//! The part of a gateway's configuration that changes while it runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::PublicKey;
+
+/// Peers, routes and names. Always the whole: what is not in it, is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Live {
+    /// Generation of the session's desired state. A gateway refuses an older one than it has.
+    pub generation: u64,
+    /// Users. The daemon's own control peer is not among them.
+    pub peers: Vec<Peer>,
+    /// Destinations that users may reach. A private range is reachable only when it is named here.
+    pub routes: Vec<IpNet>,
+    /// The resolver inside the tunnel.
+    pub dns: Dns,
+}
+
+/// One user of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// Name of the user, for the resolver.
+    pub name: String,
+    /// Public key of the user.
+    pub public_key: PublicKey,
+    /// The only inner source addresses that the user may send from, each a single host.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Names that the gateway answers by itself, and whom it asks for all others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dns {
+    /// Lower-case names without a final dot.
+    pub names: BTreeMap<String, Vec<IpAddr>>,
+    /// Resolvers for every other name, in order of preference, asked on port 53. Empty: those of the gateway's host.
+    pub upstream: Vec<IpAddr>,
+}
+
+/// SHA-256 over a [`Live`], so that the daemon sees in 64 characters whether a gateway has what it should have.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest in lower-case hexadecimal.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+impl fmt::Display for Digest {
+    /// The first 12 characters, enough for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.get(..12).unwrap_or(&self.0))
+    }
+}
+
+impl Live {
+    /// The digest of this configuration. Order of peers and routes does not matter; the generation does not enter, so that a
+    /// new generation with equal content is no reason to send anything.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut canonical = self.clone();
+        canonical.generation = 0;
+        canonical.peers.sort_by_key(|peer| peer.public_key);
+        canonical.routes.sort();
+        // A struct of strings, numbers and sorted maps always serialises.
+        let json = serde_json::to_vec(&canonical).unwrap_or_default();
+        Digest(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(seed: u8) -> Peer {
+        Peer {
+            name: format!("user{seed}"),
+            public_key: PublicKey::from([seed; 32]),
+            addresses: vec![IpAddr::from([10, 8, 0, seed])],
+        }
+    }
+
+    #[test]
+    fn the_digest_does_not_depend_on_order_or_generation() {
+        let one = Live { generation: 1, peers: vec![peer(2), peer(3)], ..Live::default() };
+        let two = Live { generation: 2, peers: vec![peer(3), peer(2)], ..Live::default() };
+        assert_eq!(one.digest(), two.digest());
+    }
+
+    #[test]
+    fn the_digest_sees_every_other_change() {
+        let base = Live { peers: vec![peer(2)], ..Live::default() };
+        let mut moved = base.clone();
+        moved.peers[0].addresses = vec![IpAddr::from([10, 8, 0, 9])];
+        let routed = Live { routes: vec!["10.0.0.0/8".parse().unwrap()], ..base.clone() };
+        let mut named = base.clone();
+        named.dns.names.insert("wiki".into(), vec![IpAddr::from([10, 0, 0, 7])]);
+        for other in [moved, routed, named] {
+            assert_ne!(other.digest(), base.digest());
+        }
+    }
+}

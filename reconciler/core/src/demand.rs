@@ -1,0 +1,130 @@
+//! Whether a session is wanted now.
+
+use ebb_desired_state::{Document, Session, Suspension};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::machine::Demand;
+use crate::record::{Latch, Record, RequestKind};
+use crate::spec;
+use crate::state::{Rest, State};
+
+/// Brings what the record remembers of wakes and requests up to date with the document, and says whether the session is wanted.
+///
+/// `session` is `None` when the document does not have it. Afterwards [`Record::wanted_since`] is set exactly when the answer is
+/// [`Demand::Up`].
+pub fn demand(document: &Document, session: Option<&Session>, record: &mut Record, now: Timestamp) -> Demand {
+    let Some(session) = session else {
+        record.wanted_since = None;
+        return Demand::Rest(Rest::Removed);
+    };
+    take_up_wake(session, record, now);
+    take_up_request(record, now);
+    release_latch(session, record, now);
+    match reason_to_rest(document, session, record, now) {
+        Some(why) => {
+            record.wanted_since = None;
+            Demand::Rest(why)
+        }
+        None => {
+            record.wanted_since.get_or_insert(now);
+            Demand::Up
+        }
+    }
+}
+
+/// The suspension in force for `session`, the deployment's before its own.
+#[must_use]
+pub fn suspension<'a>(document: &'a Document, session: &'a Session, now: Timestamp) -> Option<&'a Suspension> {
+    let in_force = |suspension: &&Suspension| now < suspension.until;
+    document.suspended.as_ref().filter(in_force).or(session.suspended.as_ref().filter(in_force))
+}
+
+/// Sets the latch of a rest that outlasts its cause; called when a session begins to rest.
+pub(crate) fn latch(record: &mut Record, why: &Rest, now: Timestamp) {
+    if why.latches() {
+        record.latch = Some(Latch { why: why.clone(), at: now, generation: record.generation });
+    }
+}
+
+/// When the answer of [`demand`] can change by the mere passing of time.
+#[must_use]
+pub fn next_change(document: &Document, session: &Session, record: &Record, now: Timestamp) -> Option<Timestamp> {
+    let users = session.users.iter().filter_map(|name| document.user(name)?.until);
+    let suspensions = [&document.suspended, &session.suspended];
+    suspensions
+        .into_iter()
+        .flatten()
+        .map(|suspension| suspension.until)
+        .chain(session.until)
+        .chain(users)
+        .chain(session.schedule.as_ref().and_then(|schedule| schedule.next_change(now)).map(|(at, _)| at))
+        .chain(lifetime_end(session, record))
+        .filter(|at| *at > now)
+        .min()
+}
+
+/// When the present run reaches the session's `maxLifetime`.
+#[must_use]
+pub fn lifetime_end(session: &Session, record: &Record) -> Option<Timestamp> {
+    let run = record.run.as_ref()?;
+    let limit = SignedDuration::try_from(session.max_lifetime?).ok()?;
+    run.created_at.unwrap_or(run.began_at).checked_add(limit).ok()
+}
+
+fn take_up_wake(session: &Session, record: &mut Record, now: Timestamp) {
+    if session.wake != record.wake {
+        record.wake.clone_from(&session.wake);
+        if session.wake.is_some() {
+            record.latch = None;
+            record.wanted_since = Some(now);
+        }
+    }
+}
+
+fn take_up_request(record: &mut Record, now: Timestamp) {
+    let Some(request) = record.request.as_mut().filter(|request| !request.handled) else { return };
+    request.handled = true;
+    match request.kind {
+        RequestKind::Start => {
+            record.latch = None;
+            record.wanted_since = Some(now);
+        }
+        RequestKind::Stop => latch(record, &Rest::Stopped, now),
+    }
+}
+
+fn release_latch(session: &Session, record: &mut Record, now: Timestamp) {
+    let Some(latch) = &record.latch else { return };
+    let respecified = record.generation > latch.generation;
+    let reopened = session.schedule.as_ref().is_some_and(|schedule| {
+        matches!(schedule.next_change(latch.at), Some((at, opens)) if at <= now && (opens || reopens(schedule, at, now)))
+    });
+    if respecified || reopened {
+        record.latch = None;
+    }
+}
+
+/// Whether a schedule that closed at `closed_at` has opened again by `now`.
+fn reopens(schedule: &ebb_desired_state::Schedule, closed_at: Timestamp, now: Timestamp) -> bool {
+    matches!(schedule.next_change(closed_at), Some((at, true)) if at <= now)
+}
+
+fn reason_to_rest(document: &Document, session: &Session, record: &Record, now: Timestamp) -> Option<Rest> {
+    if suspension(document, session, now).is_some() {
+        return Some(Rest::Suspended);
+    }
+    if session.until.is_some_and(|until| now >= until) {
+        return Some(Rest::Ended);
+    }
+    if spec::entitled(document, session, now).next().is_none() {
+        return Some(Rest::NoUsers);
+    }
+    if session.schedule.as_ref().is_some_and(|schedule| !schedule.is_open(now)) {
+        return Some(Rest::ScheduleClosed);
+    }
+    if let Some(latch) = &record.latch {
+        return Some(latch.why.clone());
+    }
+    let running = record.state.name().holds_slot() && !matches!(record.state, State::Terminating { .. });
+    (running && lifetime_end(session, record).is_some_and(|end| now >= end)).then_some(Rest::MaxLifetime)
+}

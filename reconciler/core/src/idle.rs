@@ -1,0 +1,411 @@
+//! The idle verdict: is anybody using this session?
+//!
+//! Three answers, not two. `Unknown` never ends a session: missing, stale or contradictory telemetry says nothing about use,
+//! and a session that is torn down under its user costs more than one that bills a little longer.
+
+use ebb_desired_state::{Idle, Signal};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::{Evidence, Place, Report};
+
+/// Three polls at the slowest pace ([`POLL_INTERVAL`]) may fail before telemetry counts as stale.
+pub const STALE_AFTER: SignedDuration = SignedDuration::from_secs(45);
+
+/// The gateway prints a line a minute, and the log is read about as often; twice that, and a little.
+pub const STALE_LOGS_AFTER: SignedDuration = SignedDuration::from_secs(150);
+
+/// Slowest pace at which gateways are asked. Together with [`IDLE_GRACE`] it keeps an idle session from outliving its timeout
+/// by more than half a minute, and three gateways asked at this pace stay well under the 1,000 bytes a second below which
+/// Container Apps bills the daemon as idle.
+pub const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
+
+/// Between "silent for its timeout" and the teardown there is one more look at fresh telemetry, this much later.
+pub const IDLE_GRACE: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long a session that has just become usable waits for its first user. People fetch a config or scan a QR code first.
+pub const FIRST_HANDSHAKE_GRACE: SignedDuration = SignedDuration::from_mins(5);
+
+/// A report from the future by more than this means that the clock was set back.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
+
+/// What the record remembers of the present run, as far as it bears on use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory<'a> {
+    /// When the session became usable.
+    pub active_at: Timestamp,
+    /// The gateway's boot id at that time.
+    pub boot: Option<&'a str>,
+    /// When a user's first handshake was seen.
+    pub first_handshake_at: Option<Timestamp>,
+}
+
+/// Whether a session is in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "camelCase")]
+pub enum Verdict {
+    /// It is, or was too recently to say otherwise.
+    Active {
+        /// When the verdict can turn at the earliest. `None` while something is open that need not be asked about sooner
+        /// than usual.
+        until: Option<Timestamp>,
+        /// What shows it.
+        proof: Proof,
+    },
+    /// It is not.
+    Idle {
+        /// Since when.
+        since: Timestamp,
+        /// What shows it.
+        evidence: Proof,
+    },
+    /// Nobody can say.
+    Unknown {
+        /// Why not.
+        why: Doubt,
+    },
+}
+
+/// The observation behind a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "seen", rename_all = "camelCase")]
+pub enum Proof {
+    /// TCP connections of users are open.
+    OpenFlows {
+        /// How many.
+        flows: u32,
+    },
+    /// The last data packet of any user.
+    Data {
+        /// When.
+        at: Timestamp,
+    },
+    /// The last handshake of any user.
+    Handshake {
+        /// When.
+        at: Timestamp,
+    },
+    /// A user connected and sent nothing.
+    NoDataSinceHandshake {
+        /// When the user's first handshake was seen.
+        at: Timestamp,
+    },
+    /// No user has connected.
+    NoHandshake {
+        /// When the session became usable.
+        since: Timestamp,
+    },
+}
+
+/// Why nobody can say whether a session is in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "doubt", rename_all = "camelCase")]
+pub enum Doubt {
+    /// The gateway has not reported.
+    NoTelemetry,
+    /// Its last report is too old.
+    Stale {
+        /// When that was.
+        taken_at: Timestamp,
+    },
+    /// The report comes from the future: the daemon's clock was set back.
+    ClockJump {
+        /// The time on the report.
+        taken_at: Timestamp,
+    },
+    /// The gateway restarted and has not been up for a whole idle timeout, so it cannot know.
+    Restarted {
+        /// When it restarted.
+        at: Timestamp,
+    },
+}
+
+impl std::fmt::Display for Doubt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoTelemetry => f.write_str("the gateway has not reported yet"),
+            Self::Stale { taken_at } => write!(f, "its last report is of {taken_at}"),
+            Self::ClockJump { taken_at } => {
+                write!(f, "its last report is of {taken_at}, in the future: this machine's clock was set back")
+            }
+            Self::Restarted { at } => {
+                write!(f, "the gateway restarted at {at} and has not been up for a whole idle timeout")
+            }
+        }
+    }
+}
+
+/// Judges the use of one session.
+///
+/// # Guarantees
+/// [`Verdict::Idle`] is returned only if a report no older than [`STALE_AFTER`] (from the log: [`STALE_LOGS_AFTER`]) shows
+/// that for the whole idle timeout before the report no user sent or received what the signal counts, and the gateway was up
+/// for that whole time.
+#[must_use]
+pub fn verdict(idle: &Idle, memory: &Memory<'_>, evidence: Option<&Evidence>, now: Timestamp) -> Verdict {
+    let Some(report) = evidence.and_then(|evidence| evidence.report.as_ref()) else {
+        return Verdict::Unknown { why: Doubt::NoTelemetry };
+    };
+    if let Some(why) = distrust(report, now) {
+        return Verdict::Unknown { why };
+    }
+    if idle.signal == Signal::Traffic && report.open_flows() > 0 {
+        return Verdict::Active { until: None, proof: Proof::OpenFlows { flows: report.open_flows() } };
+    }
+    // A timeout is at most a day.
+    let timeout = SignedDuration::try_from(idle.timeout).unwrap_or(SignedDuration::MAX);
+    let restarted = memory.boot.is_some_and(|boot| boot != report.boot);
+    let (since, proof) = last_use(idle.signal, memory, report);
+    // A gateway knows nothing of the time before it started.
+    let since = since.max(report.started_at);
+    let timeout = match proof {
+        Proof::NoHandshake { .. } => timeout.max(FIRST_HANDSHAKE_GRACE),
+        Proof::OpenFlows { .. }
+        | Proof::Data { .. }
+        | Proof::Handshake { .. }
+        | Proof::NoDataSinceHandshake { .. } => timeout,
+    };
+    if report.taken_at.duration_since(since) >= timeout {
+        return Verdict::Idle { since, evidence: proof };
+    }
+    if restarted && since == report.started_at {
+        return Verdict::Unknown { why: Doubt::Restarted { at: report.started_at } };
+    }
+    Verdict::Active { until: since.checked_add(timeout).ok(), proof }
+}
+
+fn distrust(report: &Report, now: Timestamp) -> Option<Doubt> {
+    let age = now.duration_since(report.taken_at);
+    let bound = match report.place {
+        Place::Tunnel => STALE_AFTER,
+        Place::Logs => STALE_LOGS_AFTER,
+    };
+    if age > bound {
+        Some(Doubt::Stale { taken_at: report.taken_at })
+    } else if age < -CLOCK_TOLERANCE {
+        Some(Doubt::ClockJump { taken_at: report.taken_at })
+    } else {
+        None
+    }
+}
+
+fn last_use(signal: Signal, memory: &Memory<'_>, report: &Report) -> (Timestamp, Proof) {
+    let connected_at = match (memory.first_handshake_at, report.last_handshake()) {
+        (Some(first), _) | (None, Some(first)) => first,
+        (None, None) => return (memory.active_at, Proof::NoHandshake { since: memory.active_at }),
+    };
+    let floor = memory.active_at.max(connected_at);
+    match signal {
+        Signal::Traffic => match report.last_data() {
+            Some(at) => (floor.max(at), Proof::Data { at }),
+            None => (floor, Proof::NoDataSinceHandshake { at: connected_at }),
+        },
+        Signal::Handshake => {
+            let at = report.last_handshake().unwrap_or(connected_at);
+            (floor.max(at), Proof::Handshake { at })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ebb_wire::PublicKey;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::evidence::PeerReport;
+
+    const TIMEOUT: i64 = 600;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_795_000_000 + second).unwrap()
+    }
+
+    fn idle(signal: Signal) -> Idle {
+        Idle { timeout: Duration::from_secs(TIMEOUT.unsigned_abs()), signal }
+    }
+
+    fn memory() -> Memory<'static> {
+        Memory { active_at: at(0), boot: Some("one"), first_handshake_at: Some(at(5)) }
+    }
+
+    fn peer(handshake: Option<i64>, data: Option<i64>, open_flows: u32) -> PeerReport {
+        PeerReport {
+            handshake_at: handshake.map(at),
+            data_at: data.map(at),
+            received_bytes: 0,
+            sent_bytes: 0,
+            open_flows,
+            endpoint: None,
+        }
+    }
+
+    fn evidence(taken: i64, started: i64, peers: &[PeerReport]) -> Evidence {
+        let peers = (1_u8..).zip(peers).map(|(n, peer)| (PublicKey::from([n; 32]), peer.clone())).collect();
+        Evidence {
+            run: "run".to_owned().into(),
+            handshake_at: Some(at(taken)),
+            report: Some(Report {
+                taken_at: at(taken),
+                place: Place::Tunnel,
+                boot: "one".into(),
+                started_at: at(started),
+                digest: None,
+                peers,
+                flows: 0,
+                buffered_bytes: 0,
+                refused: 0,
+            }),
+            error: None,
+        }
+    }
+
+    fn judge(signal: Signal, evidence: &Evidence, now: i64) -> Verdict {
+        verdict(&idle(signal), &memory(), Some(evidence), at(now))
+    }
+
+    fn is_idle(verdict: &Verdict) -> bool {
+        matches!(verdict, Verdict::Idle { .. })
+    }
+
+    #[test]
+    fn no_telemetry_is_unknown() {
+        let verdict = verdict(&idle(Signal::Traffic), &memory(), None, at(99_999));
+        assert_eq!(verdict, Verdict::Unknown { why: Doubt::NoTelemetry });
+    }
+
+    #[test]
+    fn stale_telemetry_is_unknown_however_idle_it_looked() {
+        let evidence = evidence(5000, -10, &[peer(Some(100), Some(100), 0)]);
+        assert!(is_idle(&judge(Signal::Traffic, &evidence, 5045)));
+        assert_eq!(
+            judge(Signal::Traffic, &evidence, 5046),
+            Verdict::Unknown { why: Doubt::Stale { taken_at: at(5000) } }
+        );
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_unknown() {
+        let evidence = evidence(5000, -10, &[peer(Some(100), Some(100), 0)]);
+        assert_eq!(
+            judge(Signal::Traffic, &evidence, 4000),
+            Verdict::Unknown { why: Doubt::ClockJump { taken_at: at(5000) } }
+        );
+    }
+
+    #[test]
+    fn a_clock_that_was_set_forward_makes_nobody_idle() {
+        // The run became active at 0 by the old clock; an hour is missing between that and the gateway's uptime.
+        let evidence = evidence(3700, 3600, &[]);
+        let memory = Memory { first_handshake_at: None, ..memory() };
+        let verdict = verdict(&idle(Signal::Traffic), &memory, Some(&evidence), at(3700));
+        assert!(matches!(verdict, Verdict::Active { .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn keepalives_do_not_keep_a_session_alive_under_traffic() {
+        // Handshakes every two minutes, no data.
+        let evidence = evidence(700, -10, &[peer(Some(690), None, 0)]);
+        assert_eq!(
+            judge(Signal::Traffic, &evidence, 700),
+            Verdict::Idle { since: at(5), evidence: Proof::NoDataSinceHandshake { at: at(5) } }
+        );
+        assert!(!is_idle(&judge(Signal::Handshake, &evidence, 700)));
+    }
+
+    #[test]
+    fn one_busy_user_keeps_the_session_for_all() {
+        let evidence = evidence(5000, -10, &[peer(Some(100), Some(100), 0), peer(Some(4900), Some(4990), 0)]);
+        assert_eq!(
+            judge(Signal::Traffic, &evidence, 5000),
+            Verdict::Active { until: Some(at(4990 + TIMEOUT)), proof: Proof::Data { at: at(4990) } }
+        );
+    }
+
+    #[test]
+    fn an_open_flow_is_use_even_in_silence() {
+        let evidence = evidence(5000, -10, &[peer(Some(4900), Some(100), 1)]);
+        assert_eq!(
+            judge(Signal::Traffic, &evidence, 5000),
+            Verdict::Active { until: None, proof: Proof::OpenFlows { flows: 1 } }
+        );
+    }
+
+    #[test]
+    fn nobody_is_idle_before_the_first_handshake_grace_ends() {
+        let memory = Memory { first_handshake_at: None, ..memory() };
+        let short = Idle { timeout: Duration::from_secs(5), signal: Signal::Traffic };
+        let grace = FIRST_HANDSHAKE_GRACE.as_secs();
+        let judge = |taken| verdict(&short, &memory, Some(&evidence(taken, -10, &[peer(None, None, 0)])), at(taken));
+        assert_eq!(
+            judge(grace - 1),
+            Verdict::Active { until: Some(at(grace)), proof: Proof::NoHandshake { since: at(0) } }
+        );
+        assert!(is_idle(&judge(grace)));
+    }
+
+    #[test]
+    fn silence_counts_from_the_first_handshake_when_no_data_ever_came() {
+        let memory = Memory { first_handshake_at: Some(at(200)), ..memory() };
+        let short = Idle { timeout: Duration::from_secs(5), signal: Signal::Traffic };
+        let evidence = evidence(203, -10, &[peer(Some(200), None, 0)]);
+        let verdict = verdict(&short, &memory, Some(&evidence), at(203));
+        assert!(matches!(verdict, Verdict::Active { until: Some(until), .. } if until == at(205)), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_restarted_gateway_is_unknown_until_it_has_watched_for_a_whole_timeout() {
+        let mut early = evidence(5000, 4800, &[peer(None, None, 0)]);
+        let mut late = evidence(4800 + TIMEOUT, 4800, &[peer(None, None, 0)]);
+        for evidence in [&mut early, &mut late] {
+            evidence.report.as_mut().unwrap().boot = "two".into();
+        }
+        assert_eq!(
+            judge(Signal::Traffic, &early, 5000),
+            Verdict::Unknown { why: Doubt::Restarted { at: at(4800) } }
+        );
+        assert!(is_idle(&judge(Signal::Traffic, &late, 4800 + TIMEOUT)));
+    }
+
+    proptest! {
+        /// The oracle is the definition: some report shows a whole timeout of silence with the gateway up throughout.
+        #[test]
+        fn idle_is_said_only_of_a_whole_timeout_of_watched_silence(
+            taken in 0_i64..4000,
+            lag in -60_i64..200,
+            started in -50_i64..4000,
+            same_boot: bool,
+            peers in proptest::collection::vec((0_i64..4000, proptest::option::of(0_i64..4000), 0_u32..2), 0..4),
+            handshake_signal: bool,
+        ) {
+            let signal = if handshake_signal { Signal::Handshake } else { Signal::Traffic };
+            let started = started.min(taken);
+            let reports: Vec<_> = peers
+                .iter()
+                .map(|(handshake, data, flows)| {
+                    peer(Some((*handshake).min(taken)), data.map(|data| data.min(taken)), *flows)
+                })
+                .collect();
+            let mut evidence = evidence(taken, started, &reports);
+            evidence.report.as_mut().unwrap().boot = if same_boot { "one".into() } else { "two".into() };
+            if is_idle(&judge(signal, &evidence, taken + lag)) {
+                let begin = taken - TIMEOUT;
+                prop_assert!((-2..=45).contains(&lag));
+                prop_assert!(started <= begin);
+                for report in &reports {
+                    match signal {
+                        Signal::Traffic => {
+                            prop_assert_eq!(report.open_flows, 0);
+                            prop_assert!(report.data_at.is_none_or(|data| data <= at(begin)));
+                        }
+                        Signal::Handshake => {
+                            prop_assert!(report.handshake_at.is_none_or(|handshake| handshake <= at(begin)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -107,8 +107,7 @@ impl fmt::Display for Action {
         match self {
             Self::EnsureKeys { gateway, users } => {
                 let gateway = gateway.then_some("the gateway");
-                let owners: Vec<_> =
-                    gateway.into_iter().chain(users.iter().map(UserName::as_str)).collect();
+                let owners: Vec<_> = gateway.into_iter().chain(users.iter().map(UserName::as_str)).collect();
                 write!(f, "make keys for {}", owners.join(", "))
             }
             Self::Store { record } => {
@@ -118,7 +117,11 @@ impl fmt::Display for Action {
             Self::Create { spec } => write!(
                 f,
                 "create {} in {}: {} CPU, {} GiB, port {}/udp",
-                spec.name, spec.template.region, spec.template.size.cpu, spec.template.size.memory_gib, spec.template.port
+                spec.name,
+                spec.template.region,
+                spec.template.size.cpu,
+                spec.template.size.memory_gib,
+                spec.template.port
             ),
             Self::Delete { name, why, .. } => write!(f, "delete {name}: {why}"),
             Self::Configure { live } => {

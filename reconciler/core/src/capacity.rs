@@ -46,17 +46,19 @@ pub fn allot(candidates: &[Candidate<'_>], limits: &Limits) -> Allotment {
         candidates.iter().filter(|c| c.state.is_down() && c.wanted_since.is_some()).collect();
     queue.sort_by_key(|c| (c.wanted_since, c.position));
     for newcomer in queue {
-        let rivals: Vec<_> = holders.iter().filter(|h| !h.users.is_disjoint(&newcomer.users)).copied().collect();
+        let rivals: Vec<_> =
+            holders.iter().filter(|h| !h.users.is_disjoint(&newcomer.users)).copied().collect();
         for rival in rivals.iter().filter(|rival| makes_way(rival, newcomer)) {
             let by = newcomer.session.clone();
             allotment.superseded.insert(rival.session.clone(), Rest::Superseded { by });
         }
-        let slot = match rivals.first().and_then(|rival| shared_user(rival, newcomer).map(|user| (user, rival))) {
-            Some((user, rival)) => {
-                Slot::Taken(Wait::User { user: user.clone(), session: rival.session.clone() })
-            }
-            None => room(&holders, newcomer, limits),
-        };
+        let slot =
+            match rivals.first().and_then(|rival| shared_user(rival, newcomer).map(|user| (user, rival))) {
+                Some((user, rival)) => {
+                    Slot::Taken(Wait::User { user: user.clone(), session: rival.session.clone() })
+                }
+                None => room(&holders, newcomer, limits),
+            };
         if slot == Slot::Free && newcomer.ready {
             holders.push(newcomer);
         }
@@ -118,7 +120,7 @@ mod tests {
                     users: users.iter().collect(),
                     state: *state,
                     wanted_since: wanted.map(|second| Timestamp::from_second(second).unwrap()),
-                    ready: *state != StateName::BackingOff,
+                    ready: *state != BackingOff,
                     position,
                 })
                 .collect();
@@ -127,7 +129,12 @@ mod tests {
     }
 
     fn free(allotment: &Allotment) -> Vec<&str> {
-        allotment.slots.iter().filter(|(_, slot)| **slot == Slot::Free).map(|(name, _)| name.as_str()).collect()
+        allotment
+            .slots
+            .iter()
+            .filter(|(_, slot)| **slot == Slot::Free)
+            .map(|(name, _)| name.as_str())
+            .collect()
     }
 
     use StateName::{Active, BackingOff, Parked, Provisioning, Queued, Terminating};
@@ -140,7 +147,7 @@ mod tests {
             ("b", &["bob"], Parked, Some(2)),
         ]);
         assert_eq!(free(&world.allot(2, 9)), ["a", "b"]);
-        assert_eq!(world.allot(2, 9).slots[&"c".parse().unwrap()], Slot::Taken(Wait::Sessions { limit: 2 }));
+        assert_eq!(world.allot(2, 9).slots["c"], Slot::Taken(Wait::Sessions { limit: 2 }));
     }
 
     #[test]
@@ -164,10 +171,7 @@ mod tests {
         ]);
         let allotment = world.allot(9, 3);
         assert_eq!(free(&allotment), ["c"]);
-        assert_eq!(
-            allotment.slots[&"b".parse().unwrap()],
-            Slot::Taken(Wait::Users { active: 2, adds: 2, limit: 3 })
-        );
+        assert_eq!(allotment.slots["b"], Slot::Taken(Wait::Users { active: 2, adds: 2, limit: 3 }));
     }
 
     #[test]
@@ -188,13 +192,15 @@ mod tests {
         let allotment = world.allot(9, 9);
         assert!(allotment.superseded.is_empty());
         let wait = Wait::User { user: "alice".parse().unwrap(), session: "old".parse().unwrap() };
-        assert_eq!(allotment.slots[&"new".parse().unwrap()], Slot::Taken(wait));
+        assert_eq!(allotment.slots["new"], Slot::Taken(wait));
     }
 
     #[test]
     fn nobody_else_loses_a_session_to_a_newer_one() {
-        let world =
-            World::of(&[("team", &["alice", "bob"], Provisioning, Some(1)), ("new", &["alice"], Queued, Some(2))]);
+        let world = World::of(&[
+            ("team", &["alice", "bob"], Provisioning, Some(1)),
+            ("new", &["alice"], Queued, Some(2)),
+        ]);
         assert!(world.allot(9, 9).superseded.is_empty());
     }
 

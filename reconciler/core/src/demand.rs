@@ -34,7 +34,11 @@ pub fn demand(document: &Document, session: Option<&Session>, record: &mut Recor
 
 /// The suspension in force for `session`, the deployment's before its own.
 #[must_use]
-pub fn suspension<'a>(document: &'a Document, session: &'a Session, now: Timestamp) -> Option<&'a Suspension> {
+pub fn suspension<'a>(
+    document: &'a Document,
+    session: &'a Session,
+    now: Timestamp,
+) -> Option<&'a Suspension> {
     let in_force = |suspension: &&Suspension| now < suspension.until;
     document.suspended.as_ref().filter(in_force).or(session.suspended.as_ref().filter(in_force))
 }
@@ -46,9 +50,21 @@ pub(crate) fn latch(record: &mut Record, why: &Rest, now: Timestamp) {
     }
 }
 
+/// The same, unless an older rest is still in force.
+pub(crate) fn latch_if_unset(record: &mut Record, why: &Rest, now: Timestamp) {
+    if record.latch.is_none() {
+        latch(record, why, now);
+    }
+}
+
 /// When the answer of [`demand`] can change by the mere passing of time.
 #[must_use]
-pub fn next_change(document: &Document, session: &Session, record: &Record, now: Timestamp) -> Option<Timestamp> {
+pub fn next_change(
+    document: &Document,
+    session: &Session,
+    record: &Record,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let users = session.users.iter().filter_map(|name| document.user(name)?.until);
     let suspensions = [&document.suspended, &session.suspended];
     suspensions

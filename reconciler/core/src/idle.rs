@@ -126,7 +126,10 @@ impl std::fmt::Display for Doubt {
             Self::NoTelemetry => f.write_str("the gateway has not reported yet"),
             Self::Stale { taken_at } => write!(f, "its last report is of {taken_at}"),
             Self::ClockJump { taken_at } => {
-                write!(f, "its last report is of {taken_at}, in the future: this machine's clock was set back")
+                write!(
+                    f,
+                    "its last report is of {taken_at}, in the future: this machine's clock was set back"
+                )
             }
             Self::Restarted { at } => {
                 write!(f, "the gateway restarted at {at} and has not been up for a whole idle timeout")
@@ -338,7 +341,8 @@ mod tests {
         let memory = Memory { first_handshake_at: None, ..memory() };
         let short = Idle { timeout: Duration::from_secs(5), signal: Signal::Traffic };
         let grace = FIRST_HANDSHAKE_GRACE.as_secs();
-        let judge = |taken| verdict(&short, &memory, Some(&evidence(taken, -10, &[peer(None, None, 0)])), at(taken));
+        let judge =
+            |taken| verdict(&short, &memory, Some(&evidence(taken, -10, &[peer(None, None, 0)])), at(taken));
         assert_eq!(
             judge(grace - 1),
             Verdict::Active { until: Some(at(grace)), proof: Proof::NoHandshake { since: at(0) } }
@@ -352,7 +356,10 @@ mod tests {
         let short = Idle { timeout: Duration::from_secs(5), signal: Signal::Traffic };
         let evidence = evidence(203, -10, &[peer(Some(200), None, 0)]);
         let verdict = verdict(&short, &memory, Some(&evidence), at(203));
-        assert!(matches!(verdict, Verdict::Active { until: Some(until), .. } if until == at(205)), "{verdict:?}");
+        assert!(
+            matches!(verdict, Verdict::Active { until: Some(until), .. } if until == at(205)),
+            "{verdict:?}"
+        );
     }
 
     #[test]

@@ -111,7 +111,6 @@ pub enum Operation {
 struct Context {
     session: SessionName,
     generation: Generation,
-    now: Timestamp,
     retry_at: Timestamp,
     effects: BTreeSet<Effect>,
     transitions: Vec<(State, State)>,
@@ -146,13 +145,11 @@ impl Machine {
         session: &SessionName,
         generation: Generation,
         state: &State,
-        now: Timestamp,
         retry_at: Timestamp,
     ) -> Self {
         let mut context = Context {
             session: session.clone(),
             generation,
-            now,
             retry_at,
             effects: BTreeSet::new(),
             transitions: Vec::new(),
@@ -195,7 +192,7 @@ enum Input {
 struct Session;
 
 #[state_machine(
-    initial = "Node::stored()",
+    initial = "Node::restoring()",
     state(name = "Node", derive(Debug, Clone, PartialEq, Eq)),
     superstate(name = "Group", derive(Debug)),
     after_transition = "Self::moved",
@@ -203,9 +200,9 @@ struct Session;
     visibility = "pub(self)"
 )]
 impl Session {
-    /// Where every machine begins: in the store.
+    /// Where every machine begins, for the moment until it is told where it was.
     #[state]
-    fn stored(input: &Input) -> Outcome<Node> {
+    fn restoring(input: &Input) -> Outcome<Node> {
         match input {
             Input::Restore(state) => Transition(node(state)),
             Input::Event(_) => Handled,
@@ -397,5 +394,21 @@ fn node(state: &State) -> Node {
         State::Starting => Node::starting(),
         State::Active => Node::active(),
         State::Idle { since, deadline } => Node::idle(since, deadline),
+    }
+}
+
+fn stored(node: &Node) -> State {
+    match node.clone() {
+        // No machine is asked before it is restored.
+        Node::Restoring {} => State::Queued { wait: Wait::Turn },
+        Node::Queued { wait } => State::Queued { wait },
+        Node::Parked { why } => State::Parked { why },
+        Node::BackingOff { until } => State::BackingOff { until },
+        Node::Suspended {} => State::Suspended,
+        Node::Provisioning {} => State::Provisioning,
+        Node::Terminating { why } => State::Terminating { why },
+        Node::Starting {} => State::Starting,
+        Node::Active {} => State::Active,
+        Node::Idle { since, deadline } => State::Idle { since, deadline },
     }
 }

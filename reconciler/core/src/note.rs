@@ -139,7 +139,9 @@ pub fn of_transition(from: &State, to: &State) -> Option<(NoteKind, Outcome, Str
         (_, State::Terminating { why }) => {
             Some((NoteKind::StopStart, Success, format!("tearing down: {why}")))
         }
-        (State::Terminating { .. }, _) => Some((NoteKind::StopSuccess, Success, "the gateway is gone".into())),
+        (State::Terminating { .. }, _) => {
+            Some((NoteKind::StopSuccess, Success, "the gateway is gone".into()))
+        }
         (
             State::Queued { .. }
             | State::Parked { .. }

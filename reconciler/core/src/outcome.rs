@@ -83,7 +83,9 @@ pub fn retry_at(failures: u32, class: &Class, jitter: u8, now: Timestamp) -> Tim
         Class::Throttled { retry_after_seconds } => {
             SignedDuration::from_secs(i64::try_from(*retry_after_seconds).unwrap_or(i64::MAX))
         }
-        Class::Transient | Class::Quota | Class::Conflict | Class::Stalled | Class::Fatal => SignedDuration::ZERO,
+        Class::Transient | Class::Quota | Class::Conflict | Class::Stalled | Class::Fatal => {
+            SignedDuration::ZERO
+        }
     };
     now.checked_add(jittered.max(wished)).unwrap_or(Timestamp::MAX)
 }
@@ -126,7 +128,8 @@ mod tests {
 
     #[test]
     fn jitter_lengthens_a_pause_by_less_than_a_quarter() {
-        for (plain, jittered) in pauses(&Class::Transient, 0).into_iter().zip(pauses(&Class::Transient, 255)) {
+        for (plain, jittered) in pauses(&Class::Transient, 0).into_iter().zip(pauses(&Class::Transient, 255))
+        {
             assert!(jittered >= plain && jittered <= plain + plain / 4, "{plain} {jittered}");
         }
     }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ebb_desired_state::{Addresses, DeploymentName, Document, Network, Session, SessionName, Size, User, UserName};
+use ebb_desired_state::{
+    Addresses, DeploymentName, Document, Network, Session, SessionName, Size, User, UserName,
+};
 use ebb_wire::{Dns, Live, Peer, PublicKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

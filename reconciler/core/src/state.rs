@@ -245,7 +245,9 @@ impl Rest {
     #[must_use]
     pub const fn latches(&self) -> bool {
         match self {
-            Self::Idle | Self::Stopped | Self::MaxLifetime | Self::Superseded { .. } | Self::LeaseEnded => true,
+            Self::Idle | Self::Stopped | Self::MaxLifetime | Self::Superseded { .. } | Self::LeaseEnded => {
+                true
+            }
             Self::Ended
             | Self::ScheduleClosed
             | Self::NoUsers
@@ -284,7 +286,9 @@ impl fmt::Display for Rest {
             Self::ScheduleClosed => f.write_str("its schedule is closed"),
             Self::NoUsers => f.write_str("none of its users is entitled any more"),
             Self::Superseded { by } => write!(f, "session {by} of the same user replaced it"),
-            Self::LeaseEnded => f.write_str("its gateway heard of nobody for its lease time and ended itself"),
+            Self::LeaseEnded => {
+                f.write_str("its gateway heard of nobody for its lease time and ended itself")
+            }
             Self::Suspended => f.write_str("an operator suspended it"),
             Self::Removed => f.write_str("the document no longer has it"),
             Self::SpecChanged => f.write_str("the document wants another gateway for it"),

@@ -1,0 +1,228 @@
+//! Why a pass decided what it decided.
+
+use std::collections::BTreeMap;
+
+use ebb_desired_state::SessionName;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::session::{Draft, LIST_LAG};
+use super::{Inputs, Revision};
+use crate::condition::{Condition, ConditionKind, Status, reasons};
+use crate::demand;
+use crate::idle::{Doubt, POLL_INTERVAL, Verdict};
+use crate::machine::Demand;
+use crate::names::Generation;
+use crate::record::Record;
+use crate::state::{Rest, State, StateName};
+
+/// Gateways are asked at most this often, however near a deadline is.
+const SHORTEST_POLL: SignedDuration = SignedDuration::from_secs(1);
+
+/// The reasons behind one plan.
+#[must_use = "a plan that nobody can explain is half a plan"]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// When it was made.
+    pub at: Timestamp,
+    /// From which document.
+    pub revision: Revision,
+    /// Teardowns that wait for approval of that revision.
+    pub held_teardowns: usize,
+    /// Whether the provider could be asked.
+    pub provider_known: bool,
+    /// When the next pass is due even if nothing happens.
+    pub next: Option<Timestamp>,
+    /// Every session.
+    pub sessions: BTreeMap<SessionName, SessionReport>,
+}
+
+/// The reasons behind one session's part of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionReport {
+    /// Which.
+    pub session: SessionName,
+    /// Where it is after this pass.
+    pub state: State,
+    /// Since when.
+    pub since: Timestamp,
+    /// Generation of its spec.
+    pub generation: Generation,
+    /// Why it is not wanted; `None`: it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rest: Option<Rest>,
+    /// What the evidence says.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verdict: Option<Verdict>,
+    /// Facts in the form that machines can wait for.
+    pub conditions: Vec<Condition>,
+    /// When something about the session changes by the passing of time alone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<Timestamp>,
+    /// When its gateway should be asked again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ask_at: Option<Timestamp>,
+}
+
+impl Report {
+    pub(super) fn new(inputs: &Inputs<'_>, held_teardowns: usize) -> Self {
+        Self {
+            at: inputs.now,
+            revision: inputs.desired.revision.clone(),
+            held_teardowns,
+            provider_known: inputs.observed.is_some(),
+            next: None,
+            sessions: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, session: SessionReport) {
+        self.next = self.next.into_iter().chain(session.next).min();
+        self.sessions.insert(session.session.clone(), session);
+    }
+}
+
+pub(super) fn of_session(draft: &Draft<'_>, verdict: Option<Verdict>) -> SessionReport {
+    let record = &draft.record;
+    let rest = match &draft.demand {
+        Demand::Rest(why) => Some(why.clone()),
+        Demand::Up => None,
+    };
+    SessionReport {
+        session: record.session.clone(),
+        state: record.state.clone(),
+        since: record.since,
+        generation: record.generation,
+        rest,
+        conditions: conditions(draft, verdict.as_ref()),
+        next: next(draft, verdict.as_ref()),
+        ask_at: ask_at(draft, verdict.as_ref()),
+        verdict,
+    }
+}
+
+fn next(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
+    let (record, now) = (&draft.record, draft.inputs.now);
+    let document = &draft.inputs.desired.document;
+    let by_demand = draft.declaration.and_then(|session| demand::next_change(document, session, record, now));
+    let by_provider = record.accepted.as_ref().and_then(|accepted| accepted.at.checked_add(LIST_LAG).ok());
+    let by_verdict = match verdict {
+        Some(Verdict::Active { until, .. }) => *until,
+        Some(Verdict::Idle { .. } | Verdict::Unknown { .. }) | None => None,
+    };
+    [by_demand, by_provider, by_verdict, draft.deadline(), record.not_before]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at > now)
+        .min()
+}
+
+/// Usually the slowest pace; sooner when the verdict could turn before that.
+fn ask_at(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
+    let state = draft.record.state.name();
+    if !state.is_up() {
+        return None;
+    }
+    let now = draft.inputs.now;
+    let usual = now.checked_add(POLL_INTERVAL).unwrap_or(Timestamp::MAX);
+    let turn = match verdict {
+        Some(Verdict::Active { until: Some(until), .. }) => *until,
+        Some(Verdict::Active { until: None, .. } | Verdict::Idle { .. } | Verdict::Unknown { .. }) | None => {
+            usual
+        }
+    };
+    let turn =
+        draft.deadline().filter(|_| state == StateName::Idle).map_or(turn, |deadline| turn.min(deadline));
+    let soonest = now.checked_add(SHORTEST_POLL).unwrap_or(Timestamp::MAX);
+    Some(usual.min(turn).max(soonest))
+}
+
+fn conditions(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Vec<Condition> {
+    let record = &draft.record;
+    let mut conditions = vec![ready(record)];
+    if record.state.name().is_up() {
+        conditions.push(configured(draft));
+    }
+    conditions.extend(verdict.map(telemetry_known));
+    conditions.extend(progressing(record));
+    if draft.held {
+        conditions.push(Condition::new(
+            ConditionKind::TeardownHeld,
+            Status::True,
+            reasons::TOO_MANY_TEARDOWNS,
+            format!(
+                "this document would end more than {} running sessions at once; \
+                 if that is meant, run `ebb approve {}`",
+                draft.inputs.desired.document.limits.max_teardowns_per_pass, draft.inputs.desired.revision
+            ),
+        ));
+    }
+    conditions
+}
+
+fn ready(record: &Record) -> Condition {
+    let (status, reason, message) = match &record.state {
+        State::Active => (Status::True, reasons::USABLE, "users can connect".to_owned()),
+        State::Idle { since, deadline } => (
+            Status::True,
+            reasons::USABLE,
+            format!("users can connect; nobody has used it since {since}, it is torn down after {deadline}"),
+        ),
+        State::Queued { wait } => (Status::False, "Queued", format!("waits for {wait}")),
+        State::Parked { why } => (Status::False, "Parked", format!("rests: {why}")),
+        State::BackingOff { until } => {
+            (Status::False, "BackingOff", format!("the next attempt is due at {until}"))
+        }
+        State::Suspended => (Status::False, "Suspended", "an operator suspended it".to_owned()),
+        State::Provisioning => (Status::False, "Provisioning", "the gateway is being created".to_owned()),
+        State::Terminating { why } => (Status::False, "Terminating", format!("goes: {why}")),
+        State::Starting => {
+            (Status::False, "Starting", "the gateway has not answered through the tunnel yet".to_owned())
+        }
+    };
+    Condition::new(ConditionKind::Ready, status, reason, message)
+}
+
+fn configured(draft: &Draft<'_>) -> Condition {
+    let (status, reason, message) = if draft.is_in_step() {
+        (Status::True, reasons::IN_STEP, "the gateway has the declared peers, routes and names")
+    } else {
+        (
+            Status::False,
+            reasons::OUT_OF_STEP,
+            "the gateway has not confirmed the declared peers, routes and names",
+        )
+    };
+    Condition::new(ConditionKind::Configured, status, reason, message)
+}
+
+fn telemetry_known(verdict: &Verdict) -> Condition {
+    let (status, reason, message) = match verdict {
+        Verdict::Active { .. } => (Status::True, reasons::FRESH, "the session is in use".to_owned()),
+        Verdict::Idle { since, .. } => {
+            (Status::True, reasons::FRESH, format!("nobody has used it since {since}"))
+        }
+        Verdict::Unknown { why } => {
+            let reason = match why {
+                Doubt::NoTelemetry => reasons::NO_TELEMETRY,
+                Doubt::Stale { .. } => reasons::STALE,
+                Doubt::ClockJump { .. } => reasons::CLOCK_JUMP,
+                Doubt::Restarted { .. } => reasons::RESTARTED,
+            };
+            (Status::False, reason, format!("{why}; the session is not torn down while that is so"))
+        }
+    };
+    Condition::new(ConditionKind::TelemetryKnown, status, reason, message)
+}
+
+fn progressing(record: &Record) -> Option<Condition> {
+    let failed = record.last_failure.as_ref()?;
+    Some(Condition::new(
+        ConditionKind::Progressing,
+        Status::False,
+        failed.failure.class.as_str(),
+        failed.failure.message.clone(),
+    ))
+}

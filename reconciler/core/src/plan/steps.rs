@@ -1,0 +1,157 @@
+//! From a session's standing effects and what is observed to actions.
+
+use ebb_desired_state::UserName;
+use jiff::{SignedDuration, Timestamp};
+
+use super::report::{self, SessionReport};
+use super::session::{Draft, LIST_LAG};
+use crate::action::{Action, Step};
+use crate::machine::{Machine, Operation};
+use crate::names::GatewayName;
+use crate::note::{self, Note};
+use crate::observed::Phase;
+use crate::record::ProviderOperation;
+use crate::spec::{self, GatewaySpec, Template};
+use crate::state::{Rest, State};
+
+/// An accepted delete is repeated if the gateway is still listed after this long: on ACI deleted groups sometimes live on.
+pub const DELETE_RECHECK: SignedDuration = SignedDuration::from_secs(30);
+
+/// Finishes a draft: moves its machine and compares what must hold with what is.
+pub(super) fn finish(mut draft: Draft<'_>) -> (Option<Step>, SessionReport) {
+    let verdict = draft.verdict();
+    let machine = draft.advance();
+    let mut actions = Vec::new();
+    actions.extend(keys(&draft));
+    if draft.original != Some(&draft.record) && !is_over(&draft) {
+        actions.push(Action::Store { record: Box::new(draft.record.clone()) });
+    }
+    actions.extend(notes(&draft, &machine));
+    for effect in machine.effects() {
+        actions.extend(match effect.operation {
+            Operation::EnsureGateway => ensure_gateway(&draft),
+            Operation::EnsureNoGateway => ensure_no_gateway(&draft),
+            Operation::EnsureConfigured => ensure_configured(&draft),
+        });
+    }
+    if is_over(&draft) && draft.original.is_some() {
+        actions.push(Action::Forget);
+    }
+    let report = report::of_session(&draft, verdict);
+    let step = (!actions.is_empty()).then(|| Step { session: draft.name().clone(), actions });
+    (step, report)
+}
+
+/// Whether nothing of the session is left to remember.
+fn is_over(draft: &Draft<'_>) -> bool {
+    let removed = draft.record.state == State::Parked { why: Rest::Removed };
+    removed && draft.inputs.observed.is_some() && draft.gateway.is_none()
+}
+
+fn keys(draft: &Draft<'_>) -> Option<Action> {
+    let session = draft.declaration?;
+    let (gateway, users) = missing_keys(draft, session);
+    (gateway || !users.is_empty()).then_some(Action::EnsureKeys { gateway, users })
+}
+
+fn missing_keys(draft: &Draft<'_>, session: &ebb_desired_state::Session) -> (bool, Vec<UserName>) {
+    let keys = draft.inputs.keys;
+    let users = spec::entitled(&draft.inputs.desired.document, session, draft.inputs.now)
+        .filter(|user| keys.user(user).is_none())
+        .map(|user| user.name.clone())
+        .collect();
+    (!keys.gateways.contains_key(&session.name), users)
+}
+
+fn notes(draft: &Draft<'_>, machine: &Machine) -> Vec<Action> {
+    let run = draft.record.run.as_ref().or(draft.original.and_then(|record| record.run.as_ref()));
+    machine
+        .transitions()
+        .iter()
+        .filter_map(|(from, to)| note::of_transition(from, to))
+        .map(|(kind, outcome, message)| Action::Note {
+            note: Note {
+                at: draft.inputs.now,
+                kind,
+                outcome,
+                session: Some(draft.name().clone()),
+                run: run.map(|run| run.id.clone()),
+                user: None,
+                message,
+            },
+        })
+        .collect()
+}
+
+fn ensure_gateway(draft: &Draft<'_>) -> Option<Action> {
+    let (session, run) = (draft.declaration?, draft.record.run.as_ref()?);
+    draft.inputs.observed?;
+    if is_paused(draft) {
+        return None;
+    }
+    match draft.gateway {
+        None if draft.record.state == State::Provisioning => {
+            let pending = within(draft, ProviderOperation::Create, LIST_LAG);
+            let deployment = &draft.inputs.desired.document.deployment;
+            let spec = GatewaySpec {
+                name: GatewayName::new(deployment, &session.name),
+                deployment: deployment.clone(),
+                session: session.name.clone(),
+                run: run.id.clone(),
+                generation: run.generation,
+                template: Template::of(session),
+                hash: run.template.clone(),
+            };
+            (!pending).then(|| Action::Create { spec: Box::new(spec) })
+        }
+        None => None,
+        // A gateway of an earlier run stands where the new one belongs.
+        Some(gateway) if gateway.run != run.id => delete(draft, Rest::SpecChanged),
+        Some(_) => None,
+    }
+}
+
+fn ensure_no_gateway(draft: &Draft<'_>) -> Option<Action> {
+    let why = match &draft.record.state {
+        State::Terminating { why } | State::Parked { why } => why.clone(),
+        State::Suspended => Rest::Suspended,
+        State::BackingOff { .. } => Rest::Failed,
+        State::Queued { .. } | State::Provisioning | State::Starting | State::Active | State::Idle { .. } => {
+            Rest::SpecChanged
+        }
+    };
+    delete(draft, why)
+}
+
+fn delete(draft: &Draft<'_>, why: Rest) -> Option<Action> {
+    let gateway = draft.gateway?;
+    let pending =
+        gateway.phase == Phase::Deleting || within(draft, ProviderOperation::Delete, DELETE_RECHECK);
+    if pending || is_paused(draft) {
+        return None;
+    }
+    let name = GatewayName::new(&draft.inputs.desired.document.deployment, draft.name());
+    Some(Action::Delete { name, run: gateway.run.clone(), why })
+}
+
+fn ensure_configured(draft: &Draft<'_>) -> Option<Action> {
+    let session = draft.declaration?;
+    let evidence = draft.evidence?;
+    evidence.handshake_at?;
+    let report = evidence.report.as_ref()?;
+    let live = draft.live(session);
+    let in_step = report.digest.as_ref() == Some(&live.digest());
+    (!in_step && !is_paused(draft)).then_some(Action::Configure { live })
+}
+
+fn is_paused(draft: &Draft<'_>) -> bool {
+    draft.record.not_before.is_some_and(|until| draft.inputs.now < until)
+}
+
+/// Whether the provider accepted `operation` so recently that its effect need not show yet.
+fn within(draft: &Draft<'_>, operation: ProviderOperation, window: SignedDuration) -> bool {
+    let accepted = draft.record.accepted.as_ref().filter(|accepted| accepted.operation == operation);
+    accepted
+        .and_then(|accepted| accepted.at.checked_add(window).ok())
+        .is_some_and(|until: Timestamp| draft.inputs.now < until)
+}

@@ -1,3 +1,5 @@
 //! Tests of the core that need more than one module.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where its world is not as it says")]
+
 mod machine;

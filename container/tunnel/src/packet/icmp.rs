@@ -171,6 +171,31 @@ pub fn write_error(out: &mut [u8], error: Error, from: IpAddr, about: &Packet<'_
     Some(start + length)
 }
 
+/// Reads an ICMP error and the beginning of the packet it is about; `None` for everything else.
+///
+/// Codes that mean the same to a sender read as one: what is not known more closely is [`Error::NoRoute`].
+#[must_use]
+pub fn parse_error<'a>(packet: &Packet<'a>) -> Option<(Error, Packet<'a>)> {
+    let (header, quoted) = packet.payload.split_first_chunk::<HEADER>()?;
+    let mtu = u16::from_be_bytes([header[6], header[7]]);
+    let error = match (packet.protocol, header[0], header[1]) {
+        (protocol::ICMP, UNREACHABLE_V4, 1) | (protocol::ICMPV6, UNREACHABLE_V6, 3) => Error::Host,
+        (protocol::ICMP, UNREACHABLE_V4, 2) | (protocol::ICMPV6, PARAMETER_PROBLEM_V6, 1) => Error::Protocol,
+        (protocol::ICMP, UNREACHABLE_V4, 3) | (protocol::ICMPV6, UNREACHABLE_V6, 4) => Error::Port,
+        (protocol::ICMP, UNREACHABLE_V4, 4) | (protocol::ICMPV6, PACKET_TOO_BIG_V6, _) => {
+            Error::TooBig { mtu }
+        }
+        (protocol::ICMP, UNREACHABLE_V4, 9 | 10 | 13) | (protocol::ICMPV6, UNREACHABLE_V6, 1 | 5 | 6) => {
+            Error::Prohibited
+        }
+        (protocol::ICMP, UNREACHABLE_V4, _) | (protocol::ICMPV6, UNREACHABLE_V6, _) => Error::NoRoute,
+        (protocol::ICMP, TIME_EXCEEDED_V4, 0) | (protocol::ICMPV6, TIME_EXCEEDED_V6, 0) => Error::HopLimit,
+        (protocol::ICMP, TIME_EXCEEDED_V4, _) | (protocol::ICMPV6, TIME_EXCEEDED_V6, _) => Error::Reassembly,
+        _ => return None,
+    };
+    Some((error, Packet::parse_quoted(quoted).ok()?))
+}
+
 fn may_report(about: &Packet<'_>) -> bool {
     let first = about.fragment.is_none_or(|fragment| fragment.offset == 0);
     let to_one = match about.destination {
@@ -312,6 +337,10 @@ mod tests {
             prop_assert_eq!(packet.destination, about.source);
             prop_assert!(about.bytes.starts_with(&packet.payload[HEADER..]));
             prop_assert!(packet.payload.len() >= HEADER + about.bytes.len().min(528));
+            let (error, quoted) = parse_error(&packet).unwrap();
+            prop_assert_eq!(error, kinds[kind]);
+            prop_assert_eq!((quoted.source, quoted.destination), (about.source, about.destination));
+            prop_assert_eq!(&quoted.payload[..4], &about.payload[..4]);
         }
 
         #[test]

@@ -86,21 +86,36 @@ impl<'a> Packet<'a> {
     /// See [`Malformed`].
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        Self::parse_version(bytes, false)
+    }
+
+    /// Reads the beginning of a packet, as an ICMP error quotes it: the packet may go on behind `bytes`.
+    ///
+    /// # Errors
+    /// See [`Malformed`].
+    pub fn parse_quoted(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        Self::parse_version(bytes, true)
+    }
+
+    #[inline]
+    fn parse_version(bytes: &'a [u8], quoted: bool) -> Result<Self, Malformed> {
         match bytes.first().map(|first| first >> 4) {
-            Some(4) => Self::parse_v4(bytes),
-            Some(6) => Self::parse_v6(bytes),
+            Some(4) => Self::parse_v4(bytes, quoted),
+            Some(6) => Self::parse_v6(bytes, quoted),
             Some(_) => Err(Malformed::Version),
             None => Err(Malformed::Truncated),
         }
     }
 
-    fn parse_v4(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    #[inline]
+    fn parse_v4(bytes: &'a [u8], quoted: bool) -> Result<Self, Malformed> {
         let header: &[u8; HEADER_V4] = bytes.first_chunk().ok_or(Malformed::Truncated)?;
         let header_length = usize::from(header[0] & 0xf) * 4;
         let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
         if header_length < HEADER_V4 || total < header_length {
             return Err(Malformed::Length);
         }
+        let total = if quoted { total.min(bytes.len()) } else { total };
         let bytes = bytes.get(..total).ok_or(Malformed::Truncated)?;
         let position = u16::from_be_bytes([header[6], header[7]]);
         let offset = (position & 0x1fff) * 8;
@@ -116,15 +131,17 @@ impl<'a> Packet<'a> {
             protocol: header[9],
             hop_limit: header[8],
             fragment,
-            payload: &bytes[header_length..],
+            payload: bytes.get(header_length..).ok_or(Malformed::Truncated)?,
             bytes,
             dont_fragment: position & DONT_FRAGMENT != 0,
         })
     }
 
-    fn parse_v6(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    #[inline]
+    fn parse_v6(bytes: &'a [u8], quoted: bool) -> Result<Self, Malformed> {
         let header: &[u8; HEADER_V6] = bytes.first_chunk().ok_or(Malformed::Truncated)?;
         let total = HEADER_V6 + usize::from(u16::from_be_bytes([header[4], header[5]]));
+        let total = if quoted { total.min(bytes.len()) } else { total };
         let bytes = bytes.get(..total).ok_or(Malformed::Truncated)?;
         let (protocol, fragment, payload) = walk(header[6], &bytes[HEADER_V6..])?;
         let address = |at: usize| -> IpAddr {
@@ -328,6 +345,7 @@ mod tests {
                 prop_assert!(packet.bytes.len() <= bytes.len());
                 prop_assert_eq!(packet.headers().len() + packet.payload.len(), packet.bytes.len());
             }
+            let _ = Packet::parse_quoted(&bytes);
             let _ = is_data(&bytes);
             let _ = take_hop(&mut bytes);
         }

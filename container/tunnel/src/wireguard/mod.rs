@@ -132,6 +132,14 @@ impl Endpoint {
         }
     }
 
+    /// An endpoint with one peer, to which others can be added.
+    #[must_use]
+    pub fn with_peer(key: &PrivateKey, mtu: u16, peer: PeerConfig, now: Time) -> (Self, PeerId) {
+        let mut endpoint = Self::new(key, mtu, now);
+        let id = endpoint.insert(peer);
+        (endpoint, id)
+    }
+
     /// Adds a peer.
     ///
     /// # Errors
@@ -141,14 +149,17 @@ impl Endpoint {
             return Err(AddError::Key);
         }
         self.check_addresses(&config.addresses, None)?;
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.slots.len() >= PEERS_MAX => return Err(AddError::Full),
-            None => {
-                self.slots.push(Slot { generation: 0, peer: None });
-                self.slots.len() as u32 - 1
-            }
-        };
+        if self.free.is_empty() && self.slots.len() >= PEERS_MAX {
+            return Err(AddError::Full);
+        }
+        Ok(self.insert(config))
+    }
+
+    fn insert(&mut self, config: PeerConfig) -> PeerId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, peer: None });
+            self.slots.len() as u32 - 1
+        });
         let id = PeerId { slot, generation: self.slots[slot as usize].generation };
         let keepalive = config.keepalive.map(|every| {
             u16::try_from(every.as_secs() + u64::from(every.subsec_nanos() > 0)).unwrap_or(u16::MAX)
@@ -165,7 +176,7 @@ impl Endpoint {
         }));
         self.by_key.insert(config.key, id);
         self.assign_addresses(id, config.addresses);
-        Ok(id)
+        id
     }
 
     /// Removes a peer: from here on nothing is accepted from it or sealed for it.
@@ -501,6 +512,12 @@ impl Endpoint {
     fn peer_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
         peer_mut(&mut self.slots, id)
     }
+}
+
+/// Whether a datagram is a handshake initiation.
+#[must_use]
+pub fn is_initiation(datagram: &[u8]) -> bool {
+    datagram.first() == Some(&1)
 }
 
 // Free functions over the slots alone, so that the other fields stay usable beside the peer.

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod packet;
+pub mod policy;
 pub mod tcp;
 mod time;
 pub mod timer;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{Generation, Hash, RunId};
+use crate::observed::Endpoint;
 use crate::outcome::Failure;
 use crate::state::{Rest, State, Wait};
 
@@ -35,6 +36,10 @@ pub struct Record {
     /// The present run, from provisioning to gone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub run: Option<Run>,
+    /// Where clients reach the session, as last observed. It stays known while nothing runs, so that people can have their
+    /// configuration beforehand.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub endpoint: Option<Endpoint>,
     /// Host numbers of users inside the tunnel. A user keeps the number as long as the document has the pair.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub hosts: BTreeMap<UserName, u32>,
@@ -215,6 +220,7 @@ impl Record {
             generation: Generation(1),
             spec,
             run: None,
+            endpoint: None,
             hosts: BTreeMap::new(),
             wanted_since: None,
             wake,

@@ -38,7 +38,6 @@ impl Budget {
         self.limit().saturating_sub(self.used())
     }
 
-    #[expect(dead_code, reason = "the rings take from it")]
     /// Takes `bytes`; false, and nothing taken, when they would exceed the limit.
     pub(super) fn take(&self, bytes: usize) -> bool {
         let taken = self.0.used.fetch_add(bytes, Ordering::Relaxed);

@@ -16,9 +16,14 @@
 
 mod budget;
 mod checksum;
+mod clock;
 mod connection;
 mod isn;
+mod ranges;
+mod receiver;
+mod ring;
 mod segment;
+mod sender;
 mod seq;
 mod settings;
 

@@ -280,10 +280,7 @@ impl Endpoint {
                 return Received::Nothing;
             }
         };
-        if peer.path != Some(path) {
-            peer.path = Some(path);
-            peer.statistics.endpoint = Some(path.remote);
-        }
+        peer.heard_from(path, now);
         let confirmed = peer.unconfirmed == Some(index.0);
         if confirmed {
             peer.unconfirmed = None;
@@ -339,8 +336,7 @@ impl Endpoint {
         let response = self.scratch[..length].to_vec();
         peer.unconfirmed =
             response.get(4..8).and_then(|index| Some(u32::from_le_bytes(index.try_into().ok()?)));
-        peer.path = Some(path);
-        peer.statistics.endpoint = Some(path.remote);
+        peer.heard_from(path, now);
         self.post(path, response);
     }
 
@@ -354,8 +350,7 @@ impl Endpoint {
                 // A response: the reply is the keepalive that confirms the session to the peer.
                 let confirmation = self.scratch[..length].to_vec();
                 peer.unconfirmed = None;
-                peer.path = Some(path);
-                peer.statistics.endpoint = Some(path.remote);
+                peer.heard_from(path, now);
                 peer.statistics.last_handshake = Some(now);
                 self.post(path, confirmation);
                 self.flush(id);

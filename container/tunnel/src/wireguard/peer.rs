@@ -60,6 +60,8 @@ pub struct Statistics {
     pub endpoint: Option<SocketAddr>,
     /// When the last handshake was completed: both sides have the keys and each knows that the other has.
     pub last_handshake: Option<Time>,
+    /// When the last authenticated message of any kind came.
+    pub last_received: Option<Time>,
     /// When the last data packet passed, in either direction; see [`crate::packet::is_data`].
     pub last_data: Option<Time>,
     /// Bytes of inner packets from the peer.
@@ -83,6 +85,16 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Takes note of an authenticated message.
+    #[inline]
+    pub fn heard_from(&mut self, path: Path, now: Time) {
+        self.statistics.last_received = Some(now);
+        if self.path != Some(path) {
+            self.path = Some(path);
+            self.statistics.endpoint = Some(path.remote);
+        }
+    }
+
     /// Whether the peer may send from an inner address.
     #[inline]
     pub fn owns(&self, address: IpAddr) -> bool {

@@ -92,6 +92,8 @@ pub struct Statistics {
     pub bandwidth: u64,
     /// Pacing rate in bytes per second.
     pub pacing_rate: u64,
+    /// What congestion control is doing: the BBR state, in snake case.
+    pub phase: &'static str,
     /// Bytes sent and neither acknowledged nor taken for lost.
     pub in_flight: u64,
     /// Payload of a full segment in bytes.
@@ -410,6 +412,7 @@ impl Connection {
             congestion_window: sender.congestion_window(),
             bandwidth: sender.bandwidth() as u64,
             pacing_rate: sender.pacing_rate() as u64,
+            phase: sender.phase(),
             in_flight: sender.in_flight(),
             segment_size: sender.segment_size(),
             receive_limit: self.receiver.limit(),

@@ -321,6 +321,10 @@ impl Sender {
         self.bbr.bandwidth()
     }
 
+    pub fn phase(&self) -> &'static str {
+        self.bbr.phase_name()
+    }
+
     pub fn pacing_rate(&self) -> f64 {
         self.bbr.pacing_rate()
     }

@@ -70,7 +70,7 @@ impl Sender {
         }
         // Small segments cost the path as many packets as large ones: count them too, and let what waits grow together.
         let packets = (2 * self.bbr.window() / self.size.mss + 32) as usize;
-        if self.board.len() >= packets.min(RECORDS_MAX) {
+        if self.board.flying() >= packets || self.board.len() >= RECORDS_MAX {
             return None;
         }
         let usable = self.usable();

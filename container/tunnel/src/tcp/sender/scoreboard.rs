@@ -87,6 +87,8 @@ pub(super) struct Scoreboard {
     lost: BinaryHeap<Reverse<u64>>,
     reported: Ranges,
     in_flight: u64,
+    /// Records in flight.
+    flying: usize,
     lost_bytes: u64,
 }
 
@@ -102,6 +104,11 @@ impl Scoreboard {
     /// Bytes sent and neither reported nor taken for lost.
     pub fn in_flight(&self) -> u64 {
         self.in_flight
+    }
+
+    /// Segments sent and neither reported nor taken for lost.
+    pub fn flying(&self) -> usize {
+        self.flying
     }
 
     /// Bytes taken for lost and not yet sent again.
@@ -130,6 +137,7 @@ impl Scoreboard {
     /// Adds a segment that was just sent for the first time.
     pub fn push(&mut self, sent: Sent) {
         self.in_flight += u64::from(sent.length);
+        self.flying += 1;
         self.records.push_back(sent);
     }
 
@@ -183,6 +191,7 @@ impl Scoreboard {
     fn forget(&mut self, record: &Sent) {
         if record.in_flight() {
             self.in_flight -= u64::from(record.length);
+            self.flying -= 1;
         } else if record.lost() {
             self.lost_bytes -= u64::from(record.length);
         }
@@ -237,6 +246,7 @@ impl Scoreboard {
         if record.lost() {
             self.lost_bytes -= u64::from(record.length);
             self.in_flight += u64::from(record.length);
+            self.flying += 1;
         }
         record.flags = (record.flags & !LOST) | RETRANSMITTED;
         record.sent_at = now;
@@ -254,6 +264,7 @@ impl Scoreboard {
         let before = *record;
         record.flags |= LOST;
         self.in_flight -= u64::from(record.length);
+        self.flying -= 1;
         self.lost_bytes += u64::from(record.length);
         self.lost.push(Reverse(id));
         Some(before)
@@ -292,6 +303,7 @@ impl Scoreboard {
             if record.sacked() {
                 record.flags &= !SACKED;
                 self.in_flight += u64::from(record.length);
+                self.flying += 1;
             }
         }
         self.reported.clear();
@@ -326,6 +338,7 @@ impl Scoreboard {
                 self.resent.push_back((id, record.sent_at));
             }
         }
+        self.flying = self.records.iter().filter(|record| record.in_flight()).count();
         self.resent.make_contiguous().sort_by_key(|&(_, at)| at);
     }
 }

@@ -301,6 +301,19 @@ impl Bbr {
         }
     }
 
+    /// The phase for people to read.
+    pub fn phase_name(&self) -> &'static str {
+        match self.phase {
+            Phase::Startup => "startup",
+            Phase::Drain => "drain",
+            Phase::Down => "probe_bw_down",
+            Phase::Cruise => "probe_bw_cruise",
+            Phase::Refill => "probe_bw_refill",
+            Phase::Up => "probe_bw_up",
+            Phase::ProbeRtt => "probe_rtt",
+        }
+    }
+
     /// Whether samples are to be marked as application-limited because ProbeRtt holds the rate down.
     pub fn holds_back(&self) -> bool {
         self.phase == Phase::ProbeRtt

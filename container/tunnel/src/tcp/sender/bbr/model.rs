@@ -69,7 +69,14 @@ impl LossWatch {
 
     /// The share of loss below which nothing is done.
     fn tolerance(&self) -> f64 {
-        if self.ambient > 0.0 { self.ambient * 1.3 + LOSS_THRESHOLD } else { LOSS_THRESHOLD }
+        if self.ambient > 0.0 { self.ambient * 1.2 + LOSS_THRESHOLD } else { LOSS_THRESHOLD }
+    }
+
+    /// Whether `lost` of `volume` bytes is more than the tolerance, and not by chance: beyond two standard deviations of
+    /// what the tolerance leads to expect.
+    fn exceeds(&self, lost: u64, volume: u64, mss: u64) -> bool {
+        let expected = volume as f64 / mss as f64 * self.tolerance();
+        lost as f64 / mss as f64 > expected + 2.0 * expected.sqrt()
     }
 }
 
@@ -152,6 +159,7 @@ impl Bbr {
             return;
         }
         let rate = self.watch.lost as f64 / total as f64;
+        let bad = self.watch.exceeds(self.watch.lost, total, self.mss);
         let queue_empty = self
             .watch
             .rtt
@@ -165,7 +173,7 @@ impl Bbr {
                 self.watch.ambient = self.watch.ambient.min((7.0 * self.watch.ambient + rate) / 8.0);
             }
         }
-        if rate <= self.watch.tolerance() {
+        if !bad {
             self.watch.bad_rounds = 0;
             return;
         }
@@ -219,9 +227,9 @@ impl Bbr {
         rate > FLOOD || (rate > LOSS_THRESHOLD && self.full_bandwidth_count > 0)
     }
 
-    /// IsInflightTooHigh. A single segment more than the tolerance is chance, not a measurement.
+    /// IsInflightTooHigh.
     pub(super) fn is_too_high(&self, lost: u64, in_flight: u64) -> bool {
-        lost as f64 > in_flight as f64 * self.watch.tolerance() + self.mss as f64
+        self.watch.exceeds(lost, in_flight, self.mss)
     }
 
     /// InflightAtLoss: at what volume did losses cross the tolerance?

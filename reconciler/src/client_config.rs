@@ -7,6 +7,7 @@ use ebb_core::observed::Endpoint;
 use ebb_desired_state::{Session, User};
 use ebb_wire::{PrivateKey, PublicKey};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// The MTU that WireGuard clients choose by themselves on a path of 1500 bytes.
@@ -33,7 +34,42 @@ pub struct ClientFile<'a> {
     pub mtu: u16,
 }
 
+/// The same for programs: what `ebb connect` needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// The user's private key, if Ebb made it.
+    pub private_key: Option<PrivateKey>,
+    /// The gateway's public key.
+    pub gateway_key: PublicKey,
+    /// Where the gateway listens, or will.
+    pub endpoint: Endpoint,
+    /// The user's addresses inside the tunnel.
+    pub addresses: Vec<IpAddr>,
+    /// The gateway's address inside the tunnel, where its resolver answers on port 53.
+    pub gateway: IpAddr,
+    /// MTU of the client's interface.
+    pub mtu: u16,
+    /// Interval of keepalives.
+    pub persistent_keepalive_seconds: Option<u64>,
+}
+
 impl ClientFile<'_> {
+    /// The configuration for programs.
+    #[must_use]
+    pub fn connection(&self) -> Connection {
+        let (v4, v6) = self.addresses;
+        Connection {
+            private_key: self.private_key.cloned(),
+            gateway_key: self.gateway_key,
+            endpoint: self.endpoint.clone(),
+            addresses: vec![v4.into(), v6.into()],
+            gateway: self.gateway().0.into(),
+            mtu: self.mtu,
+            persistent_keepalive_seconds: self.user.persistent_keepalive.map(|interval| interval.as_secs()),
+        }
+    }
+
     /// The configuration in the form of `wg-quick(8)`, without hooks, which phones refuse to import.
     #[must_use]
     pub fn render(&self) -> Zeroizing<String> {

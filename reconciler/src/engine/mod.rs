@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::metrics::Counters;
 use crate::provider::Provider;
 use crate::secrets::{SecretName, Secrets};
 use crate::source::Source;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub secrets: Arc<dyn Secrets>,
     /// How long a gateway goes on without hearing from the daemon or its users.
     pub lease: Duration,
+    /// Where events are counted.
+    pub counters: Counters,
 }
 
 /// What people ask of the engine.
@@ -272,7 +275,8 @@ impl Engine {
     }
 
     async fn next_stir(&mut self) -> Stir {
-        let list_at = if self.listing { None } else { Some(self.list_at) };
+        let can_list = !self.listing && self.intake.desired().is_some();
+        let list_at = can_list.then_some(self.list_at);
         let wake_at = list_at.map_or(self.pass_at, |at| at.min(self.pass_at));
         tokio::select! {
             Some(order) = self.orders.recv() => Stir::Order(order),

@@ -78,13 +78,15 @@ impl Engine {
     }
 
     fn start_listing(&mut self, now: Instant) {
+        let Some(desired) = self.intake.desired() else { return };
         if self.listing || now < self.list_at {
             return;
         }
+        let deployment = desired.document.deployment.clone();
         self.listing = true;
         let (provider, sender) = (self.parts.provider.clone(), self.listings.0.clone());
         tokio::spawn(async move {
-            let _ = sender.send(provider.list().await).await;
+            let _ = sender.send(provider.list(&deployment).await).await;
         });
     }
 

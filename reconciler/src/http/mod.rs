@@ -18,6 +18,7 @@ use crate::store::Store;
 
 pub use auth::AdminKey;
 pub use problem::Problem;
+pub use routes::Approval;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -48,6 +49,7 @@ pub fn router(app: App) -> Router {
         .route("/api/sessions/{session}/start", post(routes::start))
         .route("/api/sessions/{session}/stop", post(routes::stop))
         .route("/api/sessions/{session}/users/{user}/config", get(routes::config))
+        .route("/api/sessions/{session}/users/{user}/connection", get(routes::connection))
         .route("/api/plan", get(routes::plan).post(routes::plan_candidate))
         .route("/api/approve", post(routes::approve))
         .route("/api/reconcile", post(routes::reconcile))

@@ -7,7 +7,8 @@ use axum::response::IntoResponse;
 use ebb_core::note::Note;
 use ebb_core::plan::Revision;
 use ebb_core::record::RequestKind;
-use ebb_desired_state::{SessionName, UserName};
+use ebb_desired_state::{SessionName, User, UserName};
+use ebb_wire::PrivateKey;
 use serde::{Deserialize, Serialize};
 
 use super::auth::Admin;
@@ -106,43 +107,63 @@ pub(super) struct ConfigQuery {
     mtu: Option<u16>,
 }
 
-/// A user's client configuration. The only answer that holds a private key; it is never cached.
+/// A user's client configuration. It may hold a private key, so it is never cached.
 pub(super) async fn config(
     _: Admin,
     State(app): State<App>,
     Path((session, user)): Path<(SessionName, UserName)>,
     Query(query): Query<ConfigQuery>,
 ) -> Answer<impl IntoResponse> {
-    let snapshot = snapshot(&app).await?;
-    let desired = snapshot.desired.as_ref().ok_or_else(|| no_session(&session))?;
-    let declared = desired.document.session(&session).ok_or_else(|| no_session(&session))?;
-    let member = declared.users.contains(&user);
-    let user = desired.document.user(&user).filter(|_| member).ok_or_else(|| {
+    let text = with_client_file(&app, &session, &user, query.mtu, |file| file.render().to_string()).await?;
+    let disposition = format!("attachment; filename=\"{session}.conf\"");
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (header::CONTENT_DISPOSITION, disposition),
+    ];
+    Ok((headers, text))
+}
+
+/// The same for programs.
+pub(super) async fn connection(
+    _: Admin,
+    State(app): State<App>,
+    Path((session, user)): Path<(SessionName, UserName)>,
+    Query(query): Query<ConfigQuery>,
+) -> Answer<impl IntoResponse> {
+    let connection = with_client_file(&app, &session, &user, query.mtu, ClientFile::connection).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(connection)))
+}
+
+async fn with_client_file<T>(
+    app: &App,
+    session: &SessionName,
+    user: &UserName,
+    mtu: Option<u16>,
+    show: impl FnOnce(&ClientFile<'_>) -> T,
+) -> Answer<T> {
+    let snapshot = snapshot(app).await?;
+    let desired = snapshot.desired.as_ref().ok_or_else(|| no_session(session))?;
+    let declared = desired.document.session(session).ok_or_else(|| no_session(session))?;
+    let member = declared.users.contains(user);
+    let user = desired.document.user(user).filter(|_| member).ok_or_else(|| {
         let users: Vec<_> = declared.users.iter().map(UserName::as_str).collect();
         Problem::not_found(format!("{user} is no user of session {session}; its users are {}", users.join(", ")))
     })?;
-    let mtu = query.mtu.unwrap_or(DEFAULT_MTU);
+    let mtu = mtu.unwrap_or(DEFAULT_MTU);
     if !(1280..=1500).contains(&mtu) {
         return Err(Problem::invalid(format!("an MTU is between 1280 and 1500, not {mtu}")));
     }
-    let record = snapshot.records.get(&session);
+    let record = snapshot.records.get(session);
     let endpoint = record.and_then(|record| record.endpoint.as_ref());
     let host = record.and_then(|record| record.hosts.get(&user.name));
-    let gateway_key = snapshot.keys.gateways.get(&session);
+    let gateway_key = snapshot.keys.gateways.get(session);
     let (Some(endpoint), Some(host), Some(gateway_key)) = (endpoint, host, gateway_key) else {
         let text = format!("session {session} has never run, so its address is not known; `ebb start {session}` first");
         return Err(Problem::new(StatusCode::CONFLICT, "NOT_READY", text).retry_after(5));
     };
-    let private_key = match user.public_key {
-        Some(_) => None,
-        None => {
-            let name = SecretName::User(user.name.clone());
-            let unavailable = |text: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "SECRETS_UNAVAILABLE", text);
-            let key = app.secrets.get(&name).await.map_err(|error| unavailable(error.to_string()))?;
-            Some(key.ok_or_else(|| unavailable(format!("the key {name} is missing")))?)
-        }
-    };
-    let file = ClientFile {
+    let private_key = private_key(app, user).await?;
+    Ok(show(&ClientFile {
         session: declared,
         user,
         addresses: ebb_core::spec::addresses(&declared.addresses, *host),
@@ -150,14 +171,19 @@ pub(super) async fn config(
         gateway_key: *gateway_key,
         endpoint,
         mtu,
-    };
-    let disposition = format!("attachment; filename=\"{session}.conf\"");
-    let headers = [
-        (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
-        (header::CACHE_CONTROL, "no-store".to_owned()),
-        (header::CONTENT_DISPOSITION, disposition),
-    ];
-    Ok((headers, file.render().to_string()))
+    }))
+}
+
+/// The private key of a user who does not keep it alone.
+async fn private_key(app: &App, user: &User) -> Answer<Option<PrivateKey>> {
+    if user.public_key.is_some() {
+        return Ok(None);
+    }
+    let name = SecretName::User(user.name.clone());
+    let unavailable =
+        |text: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "SECRETS_UNAVAILABLE", text).retry_after(5);
+    let key = app.secrets.get(&name).await.map_err(|error| unavailable(error.to_string()))?;
+    key.map(Some).ok_or_else(|| unavailable(format!("the key {name} has not been made yet")))
 }
 
 /// What the next pass would do.
@@ -179,9 +205,11 @@ pub(super) async fn plan_candidate(_: Admin, State(app): State<App>, text: Strin
     Ok(Json(preview::of_candidate(&snapshot, document)))
 }
 
+/// Body of `POST /api/approve`.
 #[derive(Deserialize, Serialize)]
-pub(crate) struct Approval {
-    pub(crate) revision: String,
+pub struct Approval {
+    /// The revision that is meant.
+    pub revision: String,
 }
 
 pub(super) async fn approve(_: Admin, State(app): State<App>, Json(approval): Json<Approval>) -> Answer<StatusCode> {

@@ -44,8 +44,6 @@ use crate::clock;
 pub struct LocalSettings {
     /// Directory of the daemon's state.
     pub state: PathBuf,
-    /// Whose gateways.
-    pub deployment: DeploymentName,
     /// Name or address under which clients reach this machine.
     pub advertise: String,
     /// The program that is a gateway when called with `run --boot FILE`, and its leading arguments.
@@ -81,7 +79,7 @@ impl LocalProvider {
         Home::new(self.settings.state.join("local").join(name.as_str()))
     }
 
-    fn observe(&self) -> io::Result<BTreeMap<GatewayName, Gateway>> {
+    fn observe(&self, deployment: &DeploymentName) -> io::Result<BTreeMap<GatewayName, Gateway>> {
         let mut gateways = BTreeMap::new();
         for entry in fs::read_dir(self.settings.state.join("local"))? {
             let path = entry?.path();
@@ -89,7 +87,7 @@ impl LocalProvider {
                 continue;
             }
             let Some(created) = read_created(&path)? else { continue };
-            if created.spec.deployment != self.settings.deployment {
+            if created.spec.deployment != *deployment {
                 continue;
             }
             let phase = match Home::new(path).life()? {
@@ -148,9 +146,9 @@ fn failure(what: &str, error: &io::Error) -> Failure {
 
 #[async_trait]
 impl Provider for LocalProvider {
-    async fn list(&self) -> Result<Observed, Failure> {
+    async fn list(&self, deployment: &DeploymentName) -> Result<Observed, Failure> {
         let asked_at = clock::now();
-        let gateways = self.observe().map_err(|error| {
+        let gateways = self.observe(deployment).map_err(|error| {
             let directory = self.settings.state.join("local");
             failure(&format!("cannot list the gateways in {}", directory.display()), &error)
         })?;

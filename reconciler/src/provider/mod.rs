@@ -9,6 +9,7 @@ use ebb_core::names::{GatewayName, RunId};
 use ebb_core::observed::Observed;
 use ebb_core::outcome::Failure;
 use ebb_core::spec::GatewaySpec;
+use ebb_desired_state::DeploymentName;
 use ebb_wire::Boot;
 
 pub use local::{LocalProvider, LocalSettings};
@@ -27,8 +28,8 @@ pub use local::{LocalProvider, LocalSettings};
 /// - One daemon at a time acts for a deployment.
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// Everything of the deployment that exists.
-    async fn list(&self) -> Result<Observed, Failure>;
+    /// Everything of `deployment` that exists.
+    async fn list(&self, deployment: &DeploymentName) -> Result<Observed, Failure>;
 
     /// Has a gateway created. Returns once that is accepted, which is before it runs.
     async fn create(&self, spec: &GatewaySpec, boot: &Boot) -> Result<(), Failure>;

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, opens a socket or draws a random number; [`Time`] and seeds are parameters. That makes every
 //! path replayable, and one loop in `ebb-gateway` the only place where the kernel is asked for anything.
 
+pub mod dns;
 pub mod tcp;
 mod time;
 

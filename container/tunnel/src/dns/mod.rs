@@ -38,10 +38,20 @@
 //! assert!(answer.ends_with(&[10, 8, 0, 1]));
 //! ```
 
+mod address;
+mod answer;
+mod cache;
+mod forward;
+mod names;
+mod outstanding;
+mod query;
+mod reply;
 mod resolver;
 mod settings;
+mod special;
 mod stream;
 mod types;
+mod upstreams;
 
 pub use resolver::Resolver;
 pub use settings::Settings;

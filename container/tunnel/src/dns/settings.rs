@@ -38,7 +38,7 @@ pub struct Settings {
     /// How long an upstream that failed or did not answer in time is asked last.
     pub avoid: Duration,
     /// Longest UDP message, sent and announced. 1232 fits the smallest IPv6 packet, hence every tunnel MTU from 1280,
-    /// without fragments (RFC 9715, section 3.1).
+    /// without fragments (DNS Flag Day 2020; RFC 9715, appendix A). At least 512 (RFC 6891, section 6.2.3).
     pub udp_payload: u16,
     /// Replies with a wrong ID on an attempt's own socket until the question moves to TCP. They are a sign of somebody
     /// guessing (RFC 5452, section 9.3).

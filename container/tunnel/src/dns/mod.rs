@@ -42,6 +42,7 @@ mod address;
 mod answer;
 mod cache;
 mod forward;
+mod fuzz;
 mod names;
 mod outstanding;
 mod query;
@@ -53,6 +54,7 @@ mod stream;
 mod types;
 mod upstreams;
 
+pub use fuzz::fuzz;
 pub use resolver::Resolver;
 pub use settings::Settings;
 pub use stream::{Frames, frame};

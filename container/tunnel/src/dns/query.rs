@@ -76,6 +76,10 @@ pub(super) enum Read {
     Ask(Asked),
 }
 
+/// Longest query that is read. Name, padding (RFC 8467), cookie and signature stay far below; anything longer is made to cost
+/// time, with thousands of records whose names lead through each other.
+const LONGEST: usize = 4096;
+
 /// Reads a message of a client. Answering a response would let two servers keep each other busy for ever.
 pub(super) fn read(message: &[u8], transport: Transport, settings: &Settings) -> Read {
     let Ok(message) = Message::from_slice(message) else { return Read::Drop };
@@ -87,7 +91,7 @@ pub(super) fn read(message: &[u8], transport: Transport, settings: &Settings) ->
         return Read::Refuse(answer::bare(header, OptRcode::NOTIMP));
     }
     // More than one question: RFC 9619, section 4. None at all: there is nothing to answer.
-    if message.header_counts().qdcount() != 1 {
+    if message.header_counts().qdcount() != 1 || message.as_slice().len() > LONGEST {
         return Read::Refuse(answer::bare(header, OptRcode::FORMERR));
     }
     let Some((mut asked, class)) = asked(message, settings) else {

@@ -69,6 +69,16 @@ fn two_opt_records_or_one_that_is_not_at_the_root_are_a_format_error() {
 }
 
 #[test]
+fn a_query_may_be_padded_but_not_without_end() {
+    let mut bed = Bed::new();
+    for (length, rcode) in [(4096, OptRcode::NOERROR), (4097, OptRcode::FORMERR)] {
+        let mut padded = query("wiki", Rtype::A).tcp().bytes();
+        padded.resize(length, 0);
+        assert_eq!(raw(&mut bed, &padded).unwrap().rcode(), rcode);
+    }
+}
+
+#[test]
 fn other_operations_are_not_implemented() {
     let mut bed = Bed::new();
     for opcode in [Opcode::IQUERY, Opcode::STATUS, Opcode::NOTIFY, Opcode::UPDATE, Opcode::DSO] {

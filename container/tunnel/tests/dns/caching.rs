@@ -195,23 +195,42 @@ fn the_least_recently_used_answer_makes_room() {
     bed.forward(&names[1]);
 }
 
-#[test]
-fn bytes_bound_the_cache_as_well() {
-    let settings = Settings { cache_bytes: 100_000, ..Settings::default() };
-    let mut bed = Bed::with(settings, &Setup::default());
-    for n in 0..40 {
+/// Fills the cache with answers of this many bytes of text each.
+fn fill(bed: &mut Bed, names: std::ops::Range<u32>, text: usize) {
+    for n in names {
         let ask = bed.forward(&query(&format!("{n}.example"), Rtype::TXT));
-        let text: Txt<Vec<u8>> = Txt::build_from_slice(&[b'x'; 5000]).unwrap();
+        let text: Txt<Vec<u8>> = Txt::build_from_slice(&vec![b'x'; text]).unwrap();
         let reply = ask.respond(|answer| {
             answer.push((ask.question().0, Ttl::from_secs(300), text)).unwrap();
         });
         bed.reply(&ask, &reply);
         bed.answer();
     }
+}
+
+#[test]
+fn bytes_bound_the_cache_as_well() {
+    let settings = Settings { cache_bytes: 100_000, ..Settings::default() };
+    let mut bed = Bed::with(settings, &Setup::default());
+    fill(&mut bed, 0..40, 5000);
     let kept = bed.resolver.cached();
-    assert!((10..=20).contains(&kept), "{kept}");
+    assert!((15..20).contains(&kept), "{kept}");
     // The latest ones.
-    bed.send(&query("39.example", Rtype::TXT).tcp());
-    assert_eq!(bed.answer().records().len(), 1);
+    assert_eq!(bed.at_once(&query("39.example", Rtype::TXT).tcp()).records().len(), 1);
     bed.forward(&query("1.example", Rtype::TXT));
+    // Small answers take space of their own beside their bytes.
+    fill(&mut bed, 100..900, 1);
+    let kept = bed.resolver.cached();
+    assert!((150..300).contains(&kept), "{kept}");
+    // A large one is not worth all the others.
+    fill(&mut bed, 1000..1001, 15_000);
+    assert_eq!(bed.resolver.cached(), kept);
+}
+
+#[test]
+fn a_cache_may_have_no_room_at_all() {
+    let settings = Settings { cache_entries: 0, ..Settings::default() };
+    let mut bed = Bed::with(settings, &Setup::default());
+    learn(&mut bed, &example(), 300);
+    assert_eq!(bed.resolver.cached(), 0);
 }

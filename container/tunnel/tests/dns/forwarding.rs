@@ -271,6 +271,27 @@ fn answers_fit_what_the_client_can_take() {
 }
 
 #[test]
+fn an_answer_may_fill_the_limit_to_the_last_byte() {
+    // Header, question `t.example TXT`, owner as a pointer, fixed fields, and text in two strings.
+    let around = 12 + 15 + 2 + 10 + 2;
+    for (edns, limit) in [(None, 512), (Some(520), 520)] {
+        for over in [0, 1] {
+            let mut bed = Bed::new();
+            let ask = bed.forward(&query("t.example", Rtype::TXT).edns(edns));
+            let opt = if edns.is_some() { 11 } else { 0 };
+            let text: Txt<Vec<u8>> = Txt::build_from_slice(&vec![b'x'; limit - around - opt + over]).unwrap();
+            let reply = ask.respond(|answer| {
+                answer.push((ask.question().0, Ttl::from_secs(300), text)).unwrap();
+            });
+            bed.reply(&ask, &reply);
+            let answer = bed.answer();
+            assert_eq!(answer.truncated(), over == 1);
+            assert!(over == 1 || answer.message.as_slice().len() == limit);
+        }
+    }
+}
+
+#[test]
 fn an_upstream_that_does_not_know_edns_is_asked_without() {
     for rcode in [Rcode::FORMERR, Rcode::NOTIMP] {
         let mut bed = one_upstream();

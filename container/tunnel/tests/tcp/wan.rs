@@ -156,7 +156,7 @@ fn timeline() {
             let Some(connection) = world.hosts[sender].endpoint.connection() else { continue };
             let s = connection.statistics();
             println!(
-                "{:6} #{index} {:7.1} Mbit/s {:16} cwnd {:8} flight {:8} bw {:7.1} pace {:7.1} rtt {:?} min {:?} retx {} drops {} rto {}",
+                "{:6} #{index} {:7.1} Mbit/s {:16} cwnd {:8} flight {:8} bw {:7.1} pace {:7.1} rtt {:?} min {:?} retx {} drops {} rto {} spurious {} lost {}",
                 tick * step,
                 (read - before[index]) as f64 * 8.0 / step as f64 / 1000.0,
                 s.phase,
@@ -168,7 +168,9 @@ fn timeline() {
                 s.min_rtt.unwrap_or_default(),
                 s.retransmits,
                 world.links[0].dropped_at_tail + world.links[1].dropped_at_tail,
-                s.timeouts
+                s.timeouts,
+                s.spurious_retransmits,
+                world.links[if pair == Pair::GatewayToClient { 0 } else { 1 }].lost,
             );
             before[index] = read;
         }
@@ -204,7 +206,12 @@ fn table() {
         ("1G 5ms", Path { rtt: 5_000, rate: 1_000_000_000, queue: 625_000, ..WAN }, 1, 2),
         ("1G 5ms 0.1%", Path { rtt: 5_000, rate: 1_000_000_000, queue: 625_000, loss: 0.001, ..WAN }, 1, 2),
         ("lan 10G 100us", Path { rtt: 100, rate: 10_000_000_000, queue: 4_000_000, batch: 50, ..WAN }, 1, 1),
-        ("lan 10G 100us batch 500", Path { rtt: 100, rate: 10_000_000_000, queue: 4_000_000, batch: 500, ..WAN }, 1, 1),
+        (
+            "lan 10G 100us batch 500",
+            Path { rtt: 100, rate: 10_000_000_000, queue: 4_000_000, batch: 500, ..WAN },
+            1,
+            1,
+        ),
         ("2M 50ms", Path { rtt: 50_000, rate: 2_000_000, queue: 64_000, ..WAN }, 1, 20),
     ];
     let only = std::env::var("CASE").ok();

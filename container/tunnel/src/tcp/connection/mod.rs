@@ -281,7 +281,7 @@ impl Connection {
 
     /// Takes `count` bytes off the front of [`Connection::readable`]; this is what opens the receive window.
     pub fn consume(&mut self, count: usize) {
-        self.receiver.consume(count, self.sender.rtt(), self.now);
+        self.receiver.consume(count);
     }
 
     /// Bytes that [`Connection::writable`] would offer: cheap, to decide whether a read is worth it. Zero also when only

@@ -63,7 +63,7 @@ impl Connection {
         if acks {
             self.establish(now);
             self.receiver.demand_ack();
-            self.receiver.accept(segment.seq.origin() + 1, segment.payload, flags.contains(Flags::FIN), now);
+            self.accept(segment.seq.origin() + 1, segment, flags.contains(Flags::FIN), now);
             self.follow_fin();
         } else {
             // Both open at the same time (RFC 9293 3.5, figure 7).
@@ -117,7 +117,7 @@ impl Connection {
                 self.challenge(now);
             } else {
                 self.heard(now);
-                self.receiver.accept(seq, segment.payload, false, now);
+                self.accept(seq, segment, false, now);
                 self.receiver.demand_ack();
                 if self.state == State::TimeWait {
                     self.enter_time_wait(now);
@@ -138,7 +138,7 @@ impl Connection {
         if place == Place::Closed {
             self.receiver.demand_ack();
         } else {
-            self.receiver.accept(seq, segment.payload, flags.contains(Flags::FIN), now);
+            self.accept(seq, segment, flags.contains(Flags::FIN), now);
         }
         self.follow_fin();
         self.follow_ack(now);
@@ -246,6 +246,10 @@ impl Connection {
             self.sender.update_window(seq, ack, window);
         }
         true
+    }
+
+    fn accept(&mut self, seq: u64, segment: &Segment<'_>, fin: bool, now: Time) {
+        self.receiver.accept(seq, segment.payload, fin, self.sender.rtt(), now);
     }
 
     /// The peer's FIN moves the state on (RFC 9293 3.10.7.4, eighth).

@@ -127,10 +127,12 @@ impl Receiver {
     }
 
     /// Takes data (and a FIN) at `seq`. What lies outside the window is cut off, what arrived before is kept as it was.
-    pub fn accept(&mut self, seq: u64, payload: &[u8], fin: bool, now: Time) {
+    /// `rtt` is the path's round trip as the sender knows it.
+    pub fn accept(&mut self, seq: u64, payload: &[u8], fin: bool, rtt: Option<u64>, now: Time) {
         if payload.is_empty() && !fin {
             return;
         }
+        self.grow_window(rtt, now);
         self.largest = self.largest.max(payload.len() as u64);
         self.active_at = now;
         let mut end = seq + payload.len() as u64;
@@ -319,18 +321,15 @@ impl Receiver {
     }
 
     /// Takes `count` bytes off the front.
-    pub fn consume(&mut self, count: usize, rtt: Option<u64>, now: Time) {
+    pub fn consume(&mut self, count: usize) {
         let count = (count as u64).min(self.next - self.read);
         self.read += count;
         self.received += count;
         if self.is_drained() && self.beyond.is_empty() {
             self.ring.rewind(self.read);
         }
-        if count > 0 {
-            self.grow_window(rtt, now);
-            if self.opens_window() {
-                self.ack_now = true;
-            }
+        if count > 0 && self.opens_window() {
+            self.ack_now = true;
         }
     }
 

@@ -68,7 +68,7 @@ impl Sender {
         if self.selective {
             needless = self.take_reports(acknowledged, &mut sample, &mut longest, min_rtt, now);
         }
-        self.end_probe(acknowledged, needless, sample.newly_delivered > 0);
+        self.end_probe(acknowledged, needless, sample.newly_delivered > 0, now);
 
         if let Some(rtt) = longest.0.or(acknowledged.rtt.filter(|_| advanced)) {
             self.rtt.sample(rtt);
@@ -166,7 +166,7 @@ impl Sender {
     }
 
     /// Settles a tail loss probe (RFC 8985 7.4).
-    fn end_probe(&mut self, acknowledged: &Acknowledged<'_>, needless: bool, news: bool) {
+    fn end_probe(&mut self, acknowledged: &Acknowledged<'_>, needless: bool, news: bool, now: Time) {
         let Some(probe) = self.probe else { return };
         if acknowledged.ack < probe.end {
             return;
@@ -177,7 +177,7 @@ impl Sender {
         } else if acknowledged.ack >= probe.end {
             // The probe repaired a loss that nothing else would have shown.
             self.probe = None;
-            self.bbr.repaired_unseen(self.size.mss);
+            self.bbr.repaired_unseen(self.size.mss, now);
         }
     }
 

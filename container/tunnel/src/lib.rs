@@ -4,6 +4,7 @@
 //! path replayable, and one loop in `ebb-gateway` the only place where the kernel is asked for anything.
 
 pub mod client;
+pub mod dns;
 pub mod mapping;
 pub mod packet;
 pub mod policy;

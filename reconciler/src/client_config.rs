@@ -74,7 +74,8 @@ impl ClientFile<'_> {
     #[must_use]
     pub fn render(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::new());
-        let key = self.private_key.map_or_else(|| Zeroizing::new(KEY_PLACEHOLDER.to_owned()), PrivateKey::reveal);
+        let key =
+            self.private_key.map_or_else(|| Zeroizing::new(KEY_PLACEHOLDER.to_owned()), PrivateKey::reveal);
         let (v4, v6) = self.addresses;
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# {} at {}, made by Ebb", self.user.name, self.session.name);
@@ -83,7 +84,8 @@ impl ClientFile<'_> {
             let _ = writeln!(text, "DNS = {resolvers}");
         }
         let _ = writeln!(text, "MTU = {}", self.mtu);
-        let _ = writeln!(text, "\n[Peer]\nPublicKey = {}\nAllowedIPs = {}", self.gateway_key, self.allowed_ips());
+        let _ =
+            writeln!(text, "\n[Peer]\nPublicKey = {}\nAllowedIPs = {}", self.gateway_key, self.allowed_ips());
         if let Some(keepalive) = self.user.persistent_keepalive {
             let _ = writeln!(text, "PersistentKeepalive = {}", keepalive.as_secs());
         }
@@ -111,7 +113,8 @@ impl ClientFile<'_> {
         let gateway = [IpNet::V4(Ipv4Net::from(v4)), IpNet::V6(Ipv6Net::from(v6))];
         let covered = |host: &IpNet| self.session.routes.iter().any(|route| route.contains(host));
         let extra = gateway.into_iter().filter(|host| !covered(host));
-        let all: Vec<_> = self.session.routes.iter().copied().chain(extra).map(|route| route.to_string()).collect();
+        let all: Vec<_> =
+            self.session.routes.iter().copied().chain(extra).map(|route| route.to_string()).collect();
         all.join(", ")
     }
 }

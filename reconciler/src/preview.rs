@@ -45,10 +45,13 @@ pub fn of(snapshot: &Snapshot, desired: &Desired) -> Preview {
 #[must_use]
 pub fn of_candidate(snapshot: &Snapshot, document: Document) -> Preview {
     let changes = match &snapshot.desired {
-        Some(in_force) => ebb_desired_state::diff(&in_force.document, &document).to_string(),
-        None => String::new(),
+        Some(in_force) => {
+            let diff = ebb_desired_state::diff(&in_force.document, &document);
+            diff.changes.iter().map(ToString::to_string).collect()
+        }
+        None => Vec::new(),
     };
     let revision = Revision(format!("candidate-{}", Hash::of(&document)));
     let preview = of(snapshot, &Desired::new(document, revision));
-    Preview { changes: changes.lines().map(str::to_owned).collect(), ..preview }
+    Preview { changes, ..preview }
 }

@@ -116,8 +116,11 @@ impl Tunnel {
     /// # Errors
     /// `ConnectionRefused` and the like, as for a connection of the system.
     pub async fn connect(&self, to: SocketAddr) -> io::Result<TunnelStream> {
-        let socket =
-            self.shared.client().connect(to, clock::monotonic()).map_err(|error| io::Error::other(error.to_string()))?;
+        let socket = self
+            .shared
+            .client()
+            .connect(to, clock::monotonic())
+            .map_err(|error| io::Error::other(error.to_string()))?;
         let mut stream = TunnelStream { tunnel: self.clone(), socket };
         self.shared.stirred.notify_one();
         std::future::poll_fn(|context| stream.poll_connected(context)).await?;
@@ -260,7 +263,10 @@ impl TunnelStream {
 
 fn refusal(end: End, unreachable: Option<ebb_tunnel::packet::icmp::Error>) -> io::Error {
     if unreachable.is_some() {
-        return io::Error::new(io::ErrorKind::HostUnreachable, "the gateway cannot reach it or its egress policy forbids it");
+        return io::Error::new(
+            io::ErrorKind::HostUnreachable,
+            "the gateway cannot reach it or its egress policy forbids it",
+        );
     }
     broken(end)
 }
@@ -276,44 +282,56 @@ fn broken(end: End) -> io::Error {
 }
 
 impl AsyncRead for TunnelStream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.poll(context, |wakers| &mut wakers.read, |connection| {
-            let (first, second) = connection.readable();
-            let mut taken = 0;
-            for part in [first, second] {
-                let part = &part[..part.len().min(into.remaining())];
-                into.put_slice(part);
-                taken += part.len();
-            }
-            if taken > 0 {
-                connection.consume(taken);
-                return Some(Ok(()));
-            }
-            if connection.remote_finished() {
-                return Some(Ok(()));
-            }
-            connection.ended().map(|end| if end == End::Finished { Ok(()) } else { Err(broken(end)) })
-        })
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll(
+            context,
+            |wakers| &mut wakers.read,
+            |connection| {
+                let (first, second) = connection.readable();
+                let mut taken = 0;
+                for part in [first, second] {
+                    let part = &part[..part.len().min(into.remaining())];
+                    into.put_slice(part);
+                    taken += part.len();
+                }
+                if taken > 0 {
+                    connection.consume(taken);
+                    return Some(Ok(()));
+                }
+                if connection.remote_finished() {
+                    return Some(Ok(()));
+                }
+                connection.ended().map(|end| if end == End::Finished { Ok(()) } else { Err(broken(end)) })
+            },
+        )
     }
 }
 
 impl AsyncWrite for TunnelStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll(context, |wakers| &mut wakers.write, |connection| {
-            if let Some(end) = connection.ended() {
-                return Some(Err(broken(end)));
-            }
-            let (first, second) = connection.writable();
-            let head = first.len().min(data.len());
-            first[..head].copy_from_slice(&data[..head]);
-            let tail = second.len().min(data.len() - head);
-            second[..tail].copy_from_slice(&data[head..head + tail]);
-            if head + tail == 0 && !data.is_empty() {
-                return None;
-            }
-            connection.commit(head + tail);
-            Some(Ok(head + tail))
-        })
+        self.poll(
+            context,
+            |wakers| &mut wakers.write,
+            |connection| {
+                if let Some(end) = connection.ended() {
+                    return Some(Err(broken(end)));
+                }
+                let (first, second) = connection.writable();
+                let head = first.len().min(data.len());
+                first[..head].copy_from_slice(&data[..head]);
+                let tail = second.len().min(data.len() - head);
+                second[..tail].copy_from_slice(&data[head..head + tail]);
+                if head + tail == 0 && !data.is_empty() {
+                    return None;
+                }
+                connection.commit(head + tail);
+                Some(Ok(head + tail))
+            },
+        )
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -321,10 +339,14 @@ impl AsyncWrite for TunnelStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(context, |wakers| &mut wakers.write, |connection| {
-            connection.finish();
-            Some(Ok(()))
-        })
+        self.poll(
+            context,
+            |wakers| &mut wakers.write,
+            |connection| {
+                connection.finish();
+                Some(Ok(()))
+            },
+        )
     }
 }
 

@@ -154,9 +154,15 @@ fn of_record(snapshot: &Snapshot, record: &Record) -> Option<SessionView> {
     })
 }
 
-fn because(snapshot: &Snapshot, declared: Option<&Session>, record: &Record, report: &SessionReport) -> Vec<String> {
+fn because(
+    snapshot: &Snapshot,
+    declared: Option<&Session>,
+    record: &Record,
+    report: &SessionReport,
+) -> Vec<String> {
     let document = snapshot.desired.as_ref().map(|desired| &desired.document);
-    let suspension = document.zip(declared).and_then(|(document, s)| demand::suspension(document, s, snapshot.at));
+    let suspension =
+        document.zip(declared).and_then(|(document, s)| demand::suspension(document, s, snapshot.at));
     let evidence = snapshot.evidence.get(&record.session);
     explain(&Subject { session: declared, suspension, record, report, evidence }, snapshot.at)
 }

@@ -10,7 +10,7 @@ pub const USAGE: &str = "\
 ebb-gateway: the unprivileged WireGuard gateway of one Ebb session
 
 Usage:
-  ebb-gateway run [--boot FILE] [--memory-mib N] [--no-gso]
+  ebb-gateway run [--boot FILE] [--memory-mib N] [--no-gso] [--termination-log FILE]
   ebb-gateway health [--boot FILE | --port PORT]
   ebb-gateway --version | --help
 
@@ -21,6 +21,7 @@ Options, and the variables that stand in for them:
   --boot FILE      EBB_BOOT_FILE   boot file, written by the daemon
   --memory-mib N   EBB_MEMORY_MIB  most memory for the buffers of TCP flows, in MiB [256]
   --no-gso         EBB_NO_GSO=1    do not let the kernel cut chains of datagrams (UDP_SEGMENT)
+  --termination-log FILE  EBB_TERMINATION_LOG  where to write exit status and reason when the work is done
                    EBB_LOG         what to log on standard error, for example `debug` or `info,ebb_tunnel=trace` [info]";
 
 /// Memory for buffers when nobody says otherwise: a quarter of the smallest container group of 1 GiB.
@@ -48,6 +49,8 @@ pub struct Options {
     pub memory: usize,
     /// Whether to use UDP_SEGMENT where the kernel has it.
     pub segmentation: bool,
+    /// Where to write why it ended; whoever did not start the process has no other way to learn its exit status.
+    pub termination_log: Option<PathBuf>,
 }
 
 /// Which gateway is meant.
@@ -87,6 +90,7 @@ impl Command {
         let mut boot = variable("EBB_BOOT_FILE").map(PathBuf::from);
         let mut memory = variable("EBB_MEMORY_MIB");
         let mut segmentation = variable("EBB_NO_GSO").is_none_or(|value| value.is_empty() || value == "0");
+        let mut termination_log = variable("EBB_TERMINATION_LOG").map(PathBuf::from);
         let mut port = None;
         while let Some(argument) = parser.next()? {
             match argument {
@@ -95,6 +99,7 @@ impl Command {
                 Arg::Long("boot") => boot = Some(parser.value()?.into()),
                 Arg::Long("memory-mib") => memory = Some(parser.value()?),
                 Arg::Long("no-gso") => segmentation = false,
+                Arg::Long("termination-log") => termination_log = Some(parser.value()?.into()),
                 Arg::Long("port") => port = Some(parser.value()?.parse()?),
                 Arg::Value(value) if command.is_none() => command = Some(value.string()?),
                 other => return Err(other.unexpected().into()),
@@ -105,6 +110,7 @@ impl Command {
                 boot: boot.ok_or(UsageError::NoBoot)?,
                 memory: mebibytes(memory)?,
                 segmentation,
+                termination_log,
             })),
             Some("health") => Ok(Self::Health(match port {
                 Some(port) => Target::Port(port),
@@ -138,10 +144,10 @@ mod tests {
     fn options_win_over_variables() {
         let variables = [("EBB_BOOT_FILE", "/a"), ("EBB_MEMORY_MIB", "64"), ("EBB_NO_GSO", "1")];
         let command = parse("run --boot /b --memory-mib 32", &variables).unwrap();
-        let expected = Options { boot: "/b".into(), memory: 32 << 20, segmentation: false };
+        let expected = Options { boot: "/b".into(), memory: 32 << 20, segmentation: false, termination_log: None };
         assert_eq!(command, Command::Run(expected));
         let command = parse("run", &variables[..1]).unwrap();
-        let expected = Options { boot: "/a".into(), memory: 256 << 20, segmentation: true };
+        let expected = Options { boot: "/a".into(), memory: 256 << 20, segmentation: true, termination_log: None };
         assert_eq!(command, Command::Run(expected));
     }
 

@@ -126,12 +126,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .map_err(system("the loop cannot wait"))?;
     plane.stop();
     log.print(&plane.log_line());
-    match reason {
-        Reason::Signal => tracing::info!("ended by a signal"),
-        Reason::Lease => tracing::info!(
-            lease_seconds = lease.as_secs(),
-            "ended: neither the daemon nor a user's traffic was seen during the lease"
-        ),
+    let last_words = match reason {
+        Reason::Signal => "ended by a signal",
+        Reason::Lease => "ended: neither the daemon nor a user's traffic was seen during the lease",
+    };
+    tracing::info!(lease_seconds = lease.as_secs(), "{last_words}");
+    if let Some(path) = &options.termination_log
+        && let Err(error) = std::fs::write(path, format!("0 {last_words}\n"))
+    {
+        tracing::warn!("{} cannot be written: {error}", path.display());
     }
     log.flush();
     Ok(())

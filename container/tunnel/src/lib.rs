@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod dns;
+pub mod mapping;
 pub mod packet;
 pub mod policy;
 pub mod tcp;

@@ -43,7 +43,9 @@ fn state(subject: &Subject<'_>, now: Timestamp) -> String {
     let detail = match &report.state {
         State::Queued { wait } => format!("it waits for {wait}"),
         State::Parked { why } | State::Terminating { why } => why.to_string(),
-        State::BackingOff { until } => format!("the last attempt failed, the next is due {}", when(*until, now)),
+        State::BackingOff { until } => {
+            format!("the last attempt failed, the next is due {}", when(*until, now))
+        }
         State::Suspended => "an operator suspended it".to_owned(),
         State::Provisioning => "the provider creates its gateway".to_owned(),
         State::Starting => "its gateway runs and has not answered through the tunnel yet".to_owned(),
@@ -74,7 +76,12 @@ fn wish(subject: &Subject<'_>) -> Option<String> {
 fn run(subject: &Subject<'_>, now: Timestamp) -> Option<String> {
     let run = subject.record.run.as_ref()?;
     Some(match run.active_at {
-        Some(at) => format!("run {} began at {} and was usable {} later", run.id, run.began_at, span(at.duration_since(run.began_at))),
+        Some(at) => format!(
+            "run {} began at {} and was usable {} later",
+            run.id,
+            run.began_at,
+            span(at.duration_since(run.began_at))
+        ),
         None => format!("run {} began {}", run.id, ago(run.began_at, now)),
     })
 }
@@ -84,7 +91,10 @@ fn evidence(subject: &Subject<'_>, now: Timestamp) -> Option<String> {
         return None;
     }
     let evidence = subject.evidence?;
-    let told = evidence.report.as_ref().map(|report| format!("its gateway last reported {}", ago(report.taken_at, now)));
+    let told = evidence
+        .report
+        .as_ref()
+        .map(|report| format!("its gateway last reported {}", ago(report.taken_at, now)));
     let told = told.unwrap_or_else(|| "its gateway has not reported yet".to_owned());
     Some(match &evidence.error {
         Some(error) => format!("{told}; since then: {error}"),
@@ -97,13 +107,16 @@ fn rule(subject: &Subject<'_>, now: Timestamp) -> Option<String> {
     let rule = format!("it counts as idle after {} without use", span(timeout));
     Some(match subject.report.verdict.as_ref()? {
         Verdict::Active { proof, until } => {
-            let turn = until.map(|until| format!(", at the earliest {}", when(until, now))).unwrap_or_default();
+            let turn =
+                until.map(|until| format!(", at the earliest {}", when(until, now))).unwrap_or_default();
             format!("in use: {}; {rule}{turn}", seen(proof, now))
         }
         Verdict::Idle { since, evidence } => {
             format!("not in use since {since} ({}): {}; {rule}", ago(*since, now), seen(evidence, now))
         }
-        Verdict::Unknown { why } => format!("nobody can say whether it is in use: {why}; that tears nothing down"),
+        Verdict::Unknown { why } => {
+            format!("nobody can say whether it is in use: {why}; that tears nothing down")
+        }
     })
 }
 
@@ -116,7 +129,9 @@ fn seen(proof: &Proof, now: Timestamp) -> String {
         Proof::NoDataSinceHandshake { at } => {
             format!("a user connected {} and has sent nothing", ago(*at, now))
         }
-        Proof::NoHandshake { since } => format!("no user has connected since it became usable {}", ago(*since, now)),
+        Proof::NoHandshake { since } => {
+            format!("no user has connected since it became usable {}", ago(*since, now))
+        }
     }
 }
 

@@ -14,7 +14,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::Failure;
 use super::args::Daemon;
 
 /// The daemon's API.
@@ -70,10 +69,10 @@ pub(super) enum ApiError {
     },
 }
 
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Self {
-        let invalid = matches!(&error, ApiError::Refused { status, .. } if *status == StatusCode::UNPROCESSABLE_ENTITY);
-        if invalid { Self::usage(error) } else { Self::new(error) }
+impl ApiError {
+    /// The daemon could not make sense of a document.
+    pub(super) fn is_invalid_document(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::UNPROCESSABLE_ENTITY)
     }
 }
 
@@ -104,7 +103,11 @@ impl Api {
         self.call(Method::POST, path, "application/json", body).await.map(drop)
     }
 
-    pub(super) async fn post_text<T: DeserializeOwned>(&self, path: &str, text: String) -> Result<T, ApiError> {
+    pub(super) async fn post_text<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        text: String,
+    ) -> Result<T, ApiError> {
         let body = self.call(Method::POST, path, "application/yaml", text.into_bytes()).await?;
         serde_json::from_slice(&body).map_err(|error| self.strange(error))
     }
@@ -118,7 +121,11 @@ impl Api {
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| self.strange(error))?;
         let response = self.client.request(request).await.map_err(|error| {
-            if error.is_connect() { ApiError::NoDaemon { address: self.address } } else { self.strange(error) }
+            if error.is_connect() {
+                ApiError::NoDaemon { address: self.address }
+            } else {
+                self.strange(error)
+            }
         })?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| self.strange(error))?.to_bytes();
@@ -129,8 +136,10 @@ impl Api {
         struct Problem {
             error: String,
         }
-        let message = serde_json::from_slice(&body)
-            .map_or_else(|_| String::from_utf8_lossy(&body).trim().to_owned(), |problem: Problem| problem.error);
+        let message = serde_json::from_slice(&body).map_or_else(
+            |_| String::from_utf8_lossy(&body).trim().to_owned(),
+            |problem: Problem| problem.error,
+        );
         Err(ApiError::Refused { status, message })
     }
 

@@ -21,7 +21,8 @@ pub(super) struct Args {
     pub(super) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line or document, 3 `plan` found something to do";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong command line or document, 3 `plan` found something to do";
 
 /// Where the daemon is.
 #[derive(Debug, Clone, clap::Args)]

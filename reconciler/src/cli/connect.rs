@@ -134,7 +134,10 @@ async fn bring_up(
     let private_key = match (own_key, &connection.private_key) {
         (Some(key), _) | (None, Some(key)) => key.clone(),
         (None, None) => {
-            return Err(Failure::usage(format!("{} keeps the private key; name its file with --private-key", target.user)));
+            return Err(Failure::usage(format!(
+                "{} keeps the private key; name its file with --private-key",
+                target.user
+            )));
         }
     };
     let endpoint = resolve(&connection.endpoint.host, connection.endpoint.port).await?;
@@ -159,6 +162,7 @@ async fn bring_up(
 
 async fn resolve(host: &str, port: u16) -> Result<SocketAddr, Failure> {
     let unknown = |why: String| Failure::new(format!("the gateway's name {host} cannot be resolved: {why}"));
-    let mut found = tokio::net::lookup_host((host, port)).await.map_err(|error| unknown(error.to_string()))?;
+    let mut found =
+        tokio::net::lookup_host((host, port)).await.map_err(|error| unknown(error.to_string()))?;
     found.next().ok_or_else(|| unknown("it has no address".to_owned()))
 }

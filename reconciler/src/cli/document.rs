@@ -14,7 +14,8 @@ pub(super) fn validate(files: &[PathBuf], output: Output) -> Outcome {
     let mut valid = true;
     for file in files {
         let name = file.display().to_string();
-        let bytes = std::fs::read(file).map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
+        let bytes =
+            std::fs::read(file).map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
         match ebb_desired_state::parse_bytes(&bytes) {
             Ok(document) => {
                 let (users, sessions) = (document.users.len(), document.sessions.len());
@@ -32,7 +33,7 @@ pub(super) fn validate(files: &[PathBuf], output: Output) -> Outcome {
                     .iter()
                     .map(|problem| {
                         json!({
-                            "line": problem.line, "column": problem.column, "field": problem.path,
+                            "line": problem.line, "column": problem.column, "field": problem.field,
                             "message": problem.message, "help": problem.help,
                         })
                     })
@@ -56,7 +57,9 @@ pub(super) fn keygen(output: Output) -> Outcome {
     let key = PrivateKey::from_random(rand::random());
     match output {
         Output::Text => println!("private {}\npublic  {}", *key.reveal(), key.public()),
-        Output::Json => super::output::json(&json!({ "privateKey": *key.reveal(), "publicKey": key.public() }))?,
+        Output::Json => {
+            super::output::json(&json!({ "privateKey": *key.reveal(), "publicKey": key.public() }))?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

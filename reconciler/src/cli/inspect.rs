@@ -68,7 +68,19 @@ fn render(view: &StatusView) -> String {
         ));
     }
     text.push('\n');
-    let mut rows = vec![header(&["SESSION", "STATE", "FOR", "ENDPOINT", "USER", "ADDRESS", "HANDSHAKE", "DATA", "RX", "TX", "NEXT"])];
+    let mut rows = vec![header(&[
+        "SESSION",
+        "STATE",
+        "FOR",
+        "ENDPOINT",
+        "USER",
+        "ADDRESS",
+        "HANDSHAKE",
+        "DATA",
+        "RX",
+        "TX",
+        "NEXT",
+    ])];
     for session in &view.sessions {
         rows.extend(session_rows(session, view.at));
     }
@@ -83,7 +95,14 @@ fn session_rows(session: &SessionView, now: Timestamp) -> Vec<Vec<String>> {
         .iter()
         .map(|user| {
             let address = user.addresses.first().map(ToString::to_string).unwrap_or_default();
-            vec![user.user.to_string(), address, known(user.handshake_at), known(user.data_at), bytes(user.received_bytes), bytes(user.sent_bytes)]
+            vec![
+                user.user.to_string(),
+                address,
+                known(user.handshake_at),
+                known(user.data_at),
+                bytes(user.received_bytes),
+                bytes(user.sent_bytes),
+            ]
         })
         .collect();
     if rows.is_empty() {
@@ -151,7 +170,8 @@ pub(super) async fn events(
 ) -> Outcome {
     let session = session.map(|session| format!("&session={session}")).unwrap_or_default();
     let kind = kind.map(|kind| format!("&type={kind}")).unwrap_or_default();
-    let notes: Vec<Note> = Api::open(daemon)?.get(&format!("/api/events?limit={limit}{session}{kind}")).await?;
+    let notes: Vec<Note> =
+        Api::open(daemon)?.get(&format!("/api/events?limit={limit}{session}{kind}")).await?;
     match output {
         Output::Json => json(&notes)?,
         Output::Text => {

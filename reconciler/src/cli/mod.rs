@@ -1,7 +1,11 @@
 //! The command line.
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line or the document is wrong, 3 `ebb plan` found something to do.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks through its standard streams")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line speaks through its standard streams"
+)]
 
 mod api;
 mod args;
@@ -20,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use self::api::ApiError;
 use self::args::{Args, Command};
 
 /// The document or an argument is wrong.
@@ -47,9 +52,13 @@ impl Failure {
     }
 }
 
-impl<E: std::error::Error> From<E> for Failure {
+impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(error)
+        let error: &(dyn std::error::Error + 'static) = &error;
+        match error.downcast_ref::<ApiError>() {
+            Some(refused) if refused.is_invalid_document() => Self::usage(refused),
+            Some(_) | None => Self::new(error),
+        }
     }
 }
 

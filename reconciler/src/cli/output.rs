@@ -36,7 +36,8 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
 
 /// Bytes in the unit that leaves one to four digits.
 pub(super) fn bytes(count: u64) -> String {
-    let units = [("B", 1), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000)];
+    let units =
+        [("B", 1), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000)];
     let (unit, size) = units.into_iter().rev().find(|(_, size)| count >= *size).unwrap_or(units[0]);
     if size == 1 {
         return format!("{count} {unit}");

@@ -18,7 +18,12 @@ use crate::provider::{LocalProvider, LocalSettings, Provider as _};
 use crate::secrets::{FileSecrets, SecretName, Secrets as _};
 use crate::store::{RedbStore, Store as _};
 
-pub(super) async fn plan(daemon: &Daemon, candidate: Option<PathBuf>, document: PathBuf, output: Output) -> Outcome {
+pub(super) async fn plan(
+    daemon: &Daemon,
+    candidate: Option<PathBuf>,
+    document: PathBuf,
+    output: Output,
+) -> Outcome {
     let preview = match ask(daemon, candidate.as_deref()).await {
         Err(ApiError::NoDaemon { .. }) => offline(daemon, candidate.as_deref().unwrap_or(&document)).await?,
         other => other?,
@@ -76,11 +81,15 @@ async fn offline(daemon: &Daemon, file: &Path) -> Result<Preview, Failure> {
                 snapshot.keys.users.insert(user.name.clone(), key.public());
             }
         }
-        let settings =
-            LocalSettings { state: state.canonicalize()?, advertise: "127.0.0.1".to_owned(), program: Vec::new() };
+        let settings = LocalSettings {
+            state: state.canonicalize()?,
+            advertise: "127.0.0.1".to_owned(),
+            program: Vec::new(),
+        };
         snapshot.observed = Some(LocalProvider::open(settings)?.list(&document.deployment).await?);
     } else {
-        snapshot.observed = Some(ebb_core::observed::Observed { asked_at: snapshot.at, gateways: BTreeMap::new() });
+        snapshot.observed =
+            Some(ebb_core::observed::Observed { asked_at: snapshot.at, gateways: BTreeMap::new() });
     }
     Ok(preview::of(&snapshot, &Desired::new(document, Revision(name))))
 }
@@ -99,7 +108,10 @@ fn render(preview: &Preview) -> String {
     }
     let held = preview.report.held_teardowns;
     if held > 0 {
-        text.push_str(&format!("\n{held} teardowns are held back until `ebb approve {}`\n", preview.revision));
+        text.push_str(&format!(
+            "\n{held} teardowns are held back until `ebb approve {}`\n",
+            preview.revision
+        ));
     }
     for session in preview.report.sessions.values() {
         for condition in session.conditions.iter().filter(|condition| condition.is_bad()) {

@@ -100,7 +100,8 @@ fn log() {
 }
 
 fn prepare_state(directory: &Path) -> Result<std::path::PathBuf, Failure> {
-    let error = |error| Failure::new(format!("cannot use the state directory {}: {error}", directory.display()));
+    let error =
+        |error| Failure::new(format!("cannot use the state directory {}: {error}", directory.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(error)?;
     directory.canonicalize().map_err(error)
 }
@@ -108,7 +109,8 @@ fn prepare_state(directory: &Path) -> Result<std::path::PathBuf, Failure> {
 /// One daemon for each state directory. The kernel gives the lock back however this process ends.
 fn lock(state: &Path) -> Result<File, Failure> {
     let path = state.join("lock");
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

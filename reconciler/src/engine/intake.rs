@@ -3,8 +3,6 @@
 //! Whatever cannot be read, parsed or trusted changes nothing: the last valid document stays in force, here and after a
 //! restart, because every accepted text is kept in the store before it counts.
 
-use std::fmt::Write as _;
-
 use ebb_core::note::{Note, NoteKind, Outcome};
 use ebb_core::plan::{Desired, Revision};
 use ebb_desired_state::Document;
@@ -59,7 +57,10 @@ impl Intake {
         self.status.fetched_at = Some(clock::now());
         let fetched = match parts.source.fetch().await {
             Ok(fetched) => fetched,
-            Err(error) => return self.refuse(parts, None, error.to_string()).await,
+            Err(error) => {
+                parts.counters.source_failures.inc();
+                return self.refuse(parts, None, error.to_string()).await;
+            }
         };
         if self.seen.as_ref() == Some(&fetched.revision) {
             // The file is as it was when it was last judged; a lost file that came back unchanged clears the error.
@@ -104,15 +105,15 @@ impl Intake {
             self.status.error = Some(error.to_string());
             return;
         }
-        let sessions = document.sessions.len();
-        let message = self.desired.as_ref().map_or_else(
-            || format!("revision {revision} with {sessions} sessions"),
-            |old| {
-                let mut message = format!("revision {revision}: ");
-                let _ = write!(message, "{}", ebb_desired_state::diff(&old.document, &document));
-                message
-            },
-        );
+        let message = match &self.desired {
+            None => format!("revision {revision} with {} sessions", document.sessions.len()),
+            Some(old) => {
+                let diff = ebb_desired_state::diff(&old.document, &document);
+                let changes: Vec<_> = diff.changes.iter().map(ToString::to_string).collect();
+                format!("revision {revision}: {}", changes.join("; "))
+            }
+        };
+        parts.counters.documents.with_label_values(&["accepted"]).inc();
         tracing::info!("desired state accepted: {message}");
         self.status.accepted_at = Some(now);
         self.status.error = None;
@@ -126,6 +127,7 @@ impl Intake {
         if self.status.error.as_deref() == Some(message.as_str()) {
             return;
         }
+        parts.counters.documents.with_label_values(&["refused"]).inc();
         let in_force = match &self.desired {
             Some(desired) => format!("revision {} stays in force", desired.revision),
             None => "there is no earlier one to stay in force".to_owned(),

@@ -136,7 +136,12 @@ impl Handle {
     ///
     /// # Errors
     /// See [`OrderError`].
-    pub async fn request(&self, session: SessionName, kind: RequestKind, by: String) -> Result<(), OrderError> {
+    pub async fn request(
+        &self,
+        session: SessionName,
+        kind: RequestKind,
+        by: String,
+    ) -> Result<(), OrderError> {
         self.order(|done| Order::Session { session, kind, by, done }).await
     }
 
@@ -219,7 +224,11 @@ impl Engine {
     ///
     /// # Errors
     /// When the store cannot be read: an engine that does not know its records would take gateways for strays.
-    pub async fn open(parts: Parts, links: Links, news: mpsc::Receiver<News>) -> Result<(Self, Handle), StoreError> {
+    pub async fn open(
+        parts: Parts,
+        links: Links,
+        news: mpsc::Receiver<News>,
+    ) -> Result<(Self, Handle), StoreError> {
         let approved = parts.store.approved().await?;
         let intake = Intake::open(&parts).await?;
         let (order_sender, orders) = mpsc::channel(64);
@@ -328,7 +337,12 @@ impl Engine {
     }
 
     /// Writes the request into the session's record, where the next pass finds it.
-    async fn take_request(&mut self, session: SessionName, kind: RequestKind, by: String) -> Result<(), OrderError> {
+    async fn take_request(
+        &mut self,
+        session: SessionName,
+        kind: RequestKind,
+        by: String,
+    ) -> Result<(), OrderError> {
         // A step in flight writes the same record; its end is near, and an order must not be lost.
         while self.in_flight.contains(&session) {
             let Some(done) = self.results.1.recv().await else { break };
@@ -360,10 +374,12 @@ impl Engine {
     }
 
     fn take_news(&mut self, news: News) {
-        let evidence = self
-            .evidence
-            .entry(news.session)
-            .or_insert_with(|| Evidence { run: news.run.clone(), handshake_at: None, report: None, error: None });
+        let evidence = self.evidence.entry(news.session).or_insert_with(|| Evidence {
+            run: news.run.clone(),
+            handshake_at: None,
+            report: None,
+            error: None,
+        });
         if evidence.run != news.run {
             *evidence = Evidence { run: news.run, handshake_at: None, report: None, error: None };
         }
@@ -381,6 +397,7 @@ impl Engine {
         self.in_flight.remove(&done.session);
         match done.memory {
             step::Memory::Is(record, version) => {
+                self.parts.counters.count_change(self.records.get(&done.session), &record);
                 self.versions.insert(done.session.clone(), version);
                 self.records.insert(done.session, *record);
             }

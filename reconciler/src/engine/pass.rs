@@ -38,6 +38,10 @@ impl Engine {
             self.remember(report);
             self.keep_links();
         }
+        let counters = &self.parts.counters;
+        counters.passes.inc();
+        counters.pass_seconds.observe(began.elapsed().as_secs_f64());
+        counters.last_pass.set(clock::now().as_second());
         self.passes.send_modify(|passes| *passes += 1);
         self.not_before = began + began.elapsed() * DUTY;
     }

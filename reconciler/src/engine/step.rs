@@ -122,6 +122,7 @@ struct Progress {
 impl Progress {
     async fn act(&mut self, action: Action) -> Result<(), Stop> {
         tracing::info!(session = %self.done.session, "{action}");
+        self.parts.counters.actions.with_label_values(&[action.name()]).inc();
         match action {
             Action::EnsureKeys { gateway, users } => self.ensure_keys(gateway, users).await,
             Action::Store { record } => self.put(*record).await,
@@ -223,6 +224,8 @@ impl Progress {
     }
 
     async fn report(&self, kind: NoteKind, failure: &Failure) {
+        let labels = [kind.as_str(), failure.class.as_str()];
+        self.parts.counters.action_failures.with_label_values(&labels).inc();
         tracing::warn!(session = %self.done.session, class = failure.class.as_str(), "{failure}");
         let note = Note {
             at: clock::now(),

@@ -51,7 +51,8 @@ impl Problem {
     /// The daemon is about to end.
     #[must_use]
     pub fn shutting_down() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "SHUTTING_DOWN", "the daemon is shutting down").retry_after(5)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "SHUTTING_DOWN", "the daemon is shutting down")
+            .retry_after(5)
     }
 }
 

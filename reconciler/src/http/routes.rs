@@ -131,7 +131,7 @@ pub(super) async fn connection(
     Path((session, user)): Path<(SessionName, UserName)>,
     Query(query): Query<ConfigQuery>,
 ) -> Answer<impl IntoResponse> {
-    let connection = with_client_file(&app, &session, &user, query.mtu, ClientFile::connection).await?;
+    let connection = with_client_file(&app, &session, &user, query.mtu, |file| file.connection()).await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(connection)))
 }
 
@@ -148,7 +148,10 @@ async fn with_client_file<T>(
     let member = declared.users.contains(user);
     let user = desired.document.user(user).filter(|_| member).ok_or_else(|| {
         let users: Vec<_> = declared.users.iter().map(UserName::as_str).collect();
-        Problem::not_found(format!("{user} is no user of session {session}; its users are {}", users.join(", ")))
+        Problem::not_found(format!(
+            "{user} is no user of session {session}; its users are {}",
+            users.join(", ")
+        ))
     })?;
     let mtu = mtu.unwrap_or(DEFAULT_MTU);
     if !(1280..=1500).contains(&mtu) {
@@ -159,7 +162,9 @@ async fn with_client_file<T>(
     let host = record.and_then(|record| record.hosts.get(&user.name));
     let gateway_key = snapshot.keys.gateways.get(session);
     let (Some(endpoint), Some(host), Some(gateway_key)) = (endpoint, host, gateway_key) else {
-        let text = format!("session {session} has never run, so its address is not known; `ebb start {session}` first");
+        let text = format!(
+            "session {session} has never run, so its address is not known; `ebb start {session}` first"
+        );
         return Err(Problem::new(StatusCode::CONFLICT, "NOT_READY", text).retry_after(5));
     };
     let private_key = private_key(app, user).await?;
@@ -180,8 +185,9 @@ async fn private_key(app: &App, user: &User) -> Answer<Option<PrivateKey>> {
         return Ok(None);
     }
     let name = SecretName::User(user.name.clone());
-    let unavailable =
-        |text: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "SECRETS_UNAVAILABLE", text).retry_after(5);
+    let unavailable = |text: String| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "SECRETS_UNAVAILABLE", text).retry_after(5)
+    };
     let key = app.secrets.get(&name).await.map_err(|error| unavailable(error.to_string()))?;
     key.map(Some).ok_or_else(|| unavailable(format!("the key {name} has not been made yet")))
 }
@@ -199,7 +205,11 @@ pub(super) async fn plan(_: Admin, State(app): State<App>) -> Answer<Json<Previe
 /// What the passes after accepting this document would do.
 pub(super) async fn plan_candidate(_: Admin, State(app): State<App>, text: String) -> Answer<Json<Preview>> {
     let document = ebb_desired_state::parse(&text).map_err(|problems| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_DOCUMENT", problems.render("candidate", false))
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "INVALID_DOCUMENT",
+            problems.render("candidate", false),
+        )
     })?;
     let snapshot = snapshot(&app).await?;
     Ok(Json(preview::of_candidate(&snapshot, document)))
@@ -212,7 +222,11 @@ pub struct Approval {
     pub revision: String,
 }
 
-pub(super) async fn approve(_: Admin, State(app): State<App>, Json(approval): Json<Approval>) -> Answer<StatusCode> {
+pub(super) async fn approve(
+    _: Admin,
+    State(app): State<App>,
+    Json(approval): Json<Approval>,
+) -> Answer<StatusCode> {
     app.engine.approve(Revision(approval.revision)).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -6,6 +6,8 @@
 mod snapshot;
 mod wireguard;
 
+use ebb_core::record::Record;
+use ebb_core::state::State;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
@@ -57,9 +59,17 @@ impl Counters {
         };
         Self {
             passes: count("ebb_reconcile_total", "Passes of the reconcile loop."),
-            pass_seconds: histogram("ebb_reconcile_duration_seconds", "Time to plan one pass.", &PASS_BUCKETS),
+            pass_seconds: histogram(
+                "ebb_reconcile_duration_seconds",
+                "Time to plan one pass.",
+                &PASS_BUCKETS,
+            ),
             actions: vector("ebb_actions_total", "Actions carried out.", &["action"]),
-            action_failures: vector("ebb_action_failures_total", "Actions that failed.", &["action", "class"]),
+            action_failures: vector(
+                "ebb_action_failures_total",
+                "Actions that failed.",
+                &["failure", "class"],
+            ),
             transitions: vector(
                 "ebb_session_transitions_total",
                 "State changes of sessions, summed over sessions.",
@@ -71,7 +81,10 @@ impl Counters {
                 "Time from the decision to provision to the first handshake through the tunnel.",
                 &START_BUCKETS,
             ),
-            source_failures: count("ebb_source_fetch_failures_total", "Fetches of the desired state that failed."),
+            source_failures: count(
+                "ebb_source_fetch_failures_total",
+                "Fetches of the desired state that failed.",
+            ),
             documents: vector("ebb_desired_documents_total", "Documents judged.", &["result"]),
             last_pass: keep(
                 &registry,
@@ -82,6 +95,23 @@ impl Counters {
                 .unwrap(),
             ),
             registry,
+        }
+    }
+
+    /// Counts what a session's new record says that the old one did not.
+    pub(crate) fn count_change(&self, old: Option<&Record>, new: &Record) {
+        let from = old.map_or("none", |record| record.state.name().as_str());
+        let to = new.state.name().as_str();
+        if from == to {
+            return;
+        }
+        self.transitions.with_label_values(&[from, to]).inc();
+        if let State::Terminating { why } = &new.state {
+            self.teardowns.with_label_values(&[why.as_str()]).inc();
+        }
+        let run = new.run.as_ref().filter(|_| from == "starting" && to == "active");
+        if let Some((began_at, Some(active_at))) = run.map(|run| (run.began_at, run.active_at)) {
+            self.start_seconds.observe(active_at.duration_since(began_at).as_secs_f64());
         }
     }
 
@@ -132,7 +162,13 @@ impl Sheet {
     }
 
     /// A family of gauges; rows are label values and the number.
-    pub(crate) fn gauge(&self, name: &str, help: &str, labels: &[&str], rows: impl IntoIterator<Item = (Vec<String>, f64)>) {
+    pub(crate) fn gauge(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        rows: impl IntoIterator<Item = (Vec<String>, f64)>,
+    ) {
         let Ok(family) = prometheus::GaugeVec::new(Opts::new(name, help), labels) else { return };
         for (values, number) in rows {
             family.with_label_values(&values).set(number);
@@ -141,7 +177,13 @@ impl Sheet {
     }
 
     /// A family of counters; rows are label values and the number.
-    pub(crate) fn counter(&self, name: &str, help: &str, labels: &[&str], rows: impl IntoIterator<Item = (Vec<String>, u64)>) {
+    pub(crate) fn counter(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        rows: impl IntoIterator<Item = (Vec<String>, u64)>,
+    ) {
         let Ok(family) = IntCounterVec::new(Opts::new(name, help), labels) else { return };
         for (values, number) in rows {
             family.with_label_values(&values).inc_by(number);

@@ -31,7 +31,12 @@ fn deployment(sheet: &Sheet, snapshot: &Snapshot) {
         one(f64::from(u8::from(snapshot.source.error.is_some()))),
     );
     if let Some(at) = snapshot.source.accepted_at {
-        sheet.gauge("ebb_desired_accepted_timestamp_seconds", "When the document in force was accepted.", &[], one(seconds(at)));
+        sheet.gauge(
+            "ebb_desired_accepted_timestamp_seconds",
+            "When the document in force was accepted.",
+            &[],
+            one(seconds(at)),
+        );
     }
     sheet.gauge(
         "ebb_provider_available",
@@ -50,7 +55,9 @@ fn sessions(sheet: &Sheet, snapshot: &Snapshot) {
         "ebb_session_generation",
         "Generation of a session's spec.",
         &["session"],
-        reports().map(|report| (name(&report.session), as_number(usize::try_from(report.generation.0).unwrap_or(usize::MAX)))),
+        reports().map(|report| {
+            (name(&report.session), as_number(usize::try_from(report.generation.0).unwrap_or(usize::MAX)))
+        }),
     );
     sheet.gauge(
         "ebb_session_state",

@@ -30,7 +30,14 @@ impl Peer<'_> {
     fn set_a(&self) -> Vec<String> {
         let session = self.session.name.to_string();
         let allowed_ips = self.allowed_ips.join(",");
-        vec![session.clone(), self.key.to_string(), allowed_ips, self.user.clone(), session, self.session.region.clone()]
+        vec![
+            session.clone(),
+            self.key.to_string(),
+            allowed_ips,
+            self.user.clone(),
+            session,
+            self.session.region.clone(),
+        ]
     }
 
     fn set_b(&self) -> Vec<String> {
@@ -55,7 +62,8 @@ pub(super) fn families(snapshot: &Snapshot, only: Option<&SessionName>) -> Vec<M
 
 fn peers<'a>(snapshot: &'a Snapshot, only: Option<&SessionName>) -> Vec<Peer<'a>> {
     let Some(desired) = &snapshot.desired else { return Vec::new() };
-    let sessions = desired.document.sessions.iter().filter(|session| only.is_none_or(|only| *only == session.name));
+    let sessions =
+        desired.document.sessions.iter().filter(|session| only.is_none_or(|only| *only == session.name));
     let mut peers = Vec::new();
     for session in sessions {
         let report = snapshot.evidence.get(&session.name).and_then(|evidence| evidence.report.as_ref());

@@ -30,7 +30,7 @@ use ebb_core::names::{GatewayName, RunId};
 use ebb_core::observed::{Endpoint, Gateway, Observed, Phase};
 use ebb_core::outcome::{Class, Failure};
 use ebb_core::spec::GatewaySpec;
-use ebb_desired_state::DeploymentName;
+use ebb_desired_state::{DeploymentName, SessionName};
 use ebb_wire::Boot;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -92,7 +92,8 @@ impl LocalProvider {
             }
             let phase = match Home::new(path).life()? {
                 Life::Running => Phase::Running,
-                Life::Ended { status } => Phase::Exited { status },
+                Life::Ended { status: Some(status) } => Phase::Exited { status: Some(status) },
+                Life::Ended { status: None } => Phase::Failed { message: self.last_words(&created.spec.session) },
             };
             let endpoint = Endpoint { host: self.settings.advertise.clone(), port: created.port };
             let gateway = Gateway {
@@ -106,6 +107,19 @@ impl LocalProvider {
             gateways.insert(created.spec.name, gateway);
         }
         Ok(gateways)
+    }
+
+    fn log(&self, session: &SessionName) -> PathBuf {
+        self.settings.state.join("logs").join(format!("{session}.log"))
+    }
+
+    /// What a gateway said before it died without a reason.
+    fn last_words(&self, session: &SessionName) -> String {
+        let log = self.log(session);
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let last = text.lines().rev().find(|line| line.contains("error")).unwrap_or("it said nothing");
+        let last: String = last.chars().take(300).collect();
+        format!("it was killed or could not go on; the last error in {} is: {last}", log.display())
     }
 
     fn start(&self, spec: &GatewaySpec, boot: &Boot) -> io::Result<()> {
@@ -122,8 +136,7 @@ impl LocalProvider {
         process::write_private(&home.path().join("gateway.json"), &serde_json::to_vec_pretty(&created)?)?;
         let boot = Boot { listen_port: port, ..boot.clone() };
         process::write_private(&home.boot(), &serde_json::to_vec(&boot)?)?;
-        let log = self.settings.state.join("logs").join(format!("{}.log", spec.session));
-        home.start(&self.settings.program, &log, Arc::clone(&self.changed))
+        home.start(&self.settings.program, &self.log(&spec.session), Arc::clone(&self.changed))
     }
 }
 
@@ -156,7 +169,8 @@ impl Provider for LocalProvider {
     }
 
     async fn create(&self, spec: &GatewaySpec, boot: &Boot) -> Result<(), Failure> {
-        self.start(spec, boot).map_err(|error| failure(&format!("cannot start the gateway {}", spec.name), &error))
+        self.start(spec, boot)
+            .map_err(|error| failure(&format!("cannot start the gateway {}", spec.name), &error))
     }
 
     async fn delete(&self, name: &GatewayName, run: &RunId) -> Result<(), Failure> {

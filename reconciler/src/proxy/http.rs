@@ -57,7 +57,9 @@ async fn read_head(client: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
 
 async fn refuse(client: &mut TcpStream, status: &str, why: &str) -> io::Result<()> {
     let length = why.len() + 1;
-    let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
+    );
     client.write_all(format!("{head}{why}\n").as_bytes()).await
 }
 
@@ -120,16 +122,14 @@ mod tests {
 
     #[test]
     fn connect_names_host_and_port() {
-        let request = Request::parse(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n").unwrap();
+        let request =
+            Request::parse(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n").unwrap();
         assert_eq!(
             request,
             Request { destination: Destination::Name("example.org".into()), port: 443, forward: None }
         );
         let v6 = Request::parse(b"CONNECT [2001:db8::1]:8443 HTTP/1.1\r\n\r\n").unwrap();
-        assert_eq!(
-            (v6.destination, v6.port),
-            (Destination::Address("2001:db8::1".parse().unwrap()), 8443)
-        );
+        assert_eq!((v6.destination, v6.port), (Destination::Address("2001:db8::1".parse().unwrap()), 8443));
     }
 
     #[test]

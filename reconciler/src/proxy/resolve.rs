@@ -17,14 +17,20 @@ const PATIENCE: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2),
 pub(super) async fn addresses(tunnel: &Tunnel, resolver: SocketAddr, name: &str) -> io::Result<Vec<IpAddr>> {
     let invalid = |_| io::Error::new(io::ErrorKind::NotFound, format!("{name:?} is no name"));
     let name: Name<Vec<u8>> = name.parse().map_err(invalid)?;
-    let (v4, v6) = tokio::join!(ask(tunnel, resolver, &name, Rtype::A), ask(tunnel, resolver, &name, Rtype::AAAA));
+    let (v4, v6) =
+        tokio::join!(ask(tunnel, resolver, &name, Rtype::A), ask(tunnel, resolver, &name, Rtype::AAAA));
     match (v4, v6) {
         (Err(error), Err(_)) => Err(error),
         (v4, v6) => Ok(v4.into_iter().chain(v6).flatten().collect()),
     }
 }
 
-async fn ask(tunnel: &Tunnel, resolver: SocketAddr, name: &Name<Vec<u8>>, kind: Rtype) -> io::Result<Vec<IpAddr>> {
+async fn ask(
+    tunnel: &Tunnel,
+    resolver: SocketAddr,
+    name: &Name<Vec<u8>>,
+    kind: Rtype,
+) -> io::Result<Vec<IpAddr>> {
     let question = question(name, kind)?;
     for patience in PATIENCE {
         match tokio::time::timeout(patience, tunnel.exchange(resolver, &question)).await {

@@ -83,9 +83,9 @@ impl Worker {
             }
         }
         let control = SocketAddr::from((GATEWAY_ADDRESS, CONTROL_PORT));
-        let stream = timeout(ANSWER_PATIENCE, tunnel.connect(control))
-            .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the gateway's control port does not answer"))??;
+        let stream = timeout(ANSWER_PATIENCE, tunnel.connect(control)).await.map_err(|_| {
+            io::Error::new(io::ErrorKind::TimedOut, "the gateway's control port does not answer")
+        })??;
         Ok((tunnel, stream))
     }
 
@@ -184,7 +184,8 @@ struct Control {
 
 impl Control {
     async fn ask(&mut self, request: &Request) -> io::Result<Reply> {
-        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the gateway does not answer on its control port");
+        let late =
+            |_| io::Error::new(io::ErrorKind::TimedOut, "the gateway does not answer on its control port");
         timeout(ANSWER_PATIENCE, self.exchange(request)).await.map_err(late)?
     }
 

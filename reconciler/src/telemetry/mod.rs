@@ -138,7 +138,8 @@ impl Configurer {
     /// # Errors
     /// When the gateway refuses it or cannot be reached.
     pub async fn configure(self, live: Live) -> Result<(), Failure> {
-        let unreachable = || Failure::new(Class::Transient, "the gateway cannot be reached through its tunnel");
+        let unreachable =
+            || Failure::new(Class::Transient, "the gateway cannot be reached through its tunnel");
         let (done, answer) = oneshot::channel();
         let orders = self.orders.ok_or_else(unreachable)?;
         orders.send(Order { live, done }).await.map_err(|_| unreachable())?;

@@ -16,6 +16,14 @@ pub struct PeerId {
     pub(super) generation: u32,
 }
 
+#[cfg(test)]
+impl PeerId {
+    /// A name without a peer.
+    pub fn for_tests(number: u32) -> Self {
+        Self { slot: number, generation: 0 }
+    }
+}
+
 /// How datagrams reach a peer: where it is, and from which of our addresses it expects to hear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {

@@ -72,7 +72,7 @@ impl Home {
             .arg("run")
             .arg("--boot")
             .arg(self.boot())
-            .arg("--ended")
+            .arg("--termination-log")
             .arg(self.path.join("ended"))
             // Nothing of the daemon's environment is a gateway's business, least of all credentials.
             .env_clear()
@@ -82,8 +82,8 @@ impl Home {
             .stdin(Stdio::from(lock))
             .stdout(Stdio::from(log.try_clone()?))
             .stderr(Stdio::from(log));
-        if let Some(filter) = std::env::var_os("RUST_LOG") {
-            command.env("RUST_LOG", filter);
+        if let Some(filter) = std::env::var_os("EBB_LOG") {
+            command.env("EBB_LOG", filter);
         }
         let mut child = command.spawn()?;
         let pid = child.id().ok_or_else(|| io::Error::other("the gateway ended at once"))?;

@@ -93,7 +93,9 @@ impl LocalProvider {
             let phase = match Home::new(path).life()? {
                 Life::Running => Phase::Running,
                 Life::Ended { status: Some(status) } => Phase::Exited { status: Some(status) },
-                Life::Ended { status: None } => Phase::Failed { message: self.last_words(&created.spec.session) },
+                Life::Ended { status: None } => {
+                    Phase::Failed { message: self.last_words(&created.spec.session) }
+                }
             };
             let endpoint = Endpoint { host: self.settings.advertise.clone(), port: created.port };
             let gateway = Gateway {

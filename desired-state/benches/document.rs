@@ -54,7 +54,7 @@ fn main() {
     let text = large(10_000);
     println!("document: 10,000 sessions, {} bytes", text.len());
     measure("parse and validate", || {
-        assert_eq!(parse(black_box(&text)).map_or(0, |d| d.sessions.len()), 10_000)
+        assert_eq!(parse(black_box(&text)).map_or(0, |d| d.sessions.len()), 10_000);
     });
     let wrong = text.replace("41820", "51820");
     measure("refuse, every session wrong", || {
@@ -66,7 +66,7 @@ fn main() {
             session.port += 1;
         }
         measure("compare, every session changed", || {
-            assert_eq!(diff(&document, &other).changes.len(), 10_000)
+            assert_eq!(diff(&document, &other).changes.len(), 10_000);
         });
     }
     if let Some(peak) = peak_mib() {

@@ -60,26 +60,42 @@ pub(crate) fn ends_with_marker(text: &str) -> bool {
         == Some("...")
 }
 
-/// The line of this number, fit to be shown: one character for each one written, none of them a control character, and what
-/// looks like a secret masked.
-pub(crate) fn snippet(text: &str, line: u32) -> String {
-    let clean: String = raw(text, line)
-        .chars()
-        .map(|c| match c {
+/// The lines of a document, for readers who ask for them in rising order.
+pub(crate) struct Lines<'t> {
+    rest: Box<dyn Iterator<Item = &'t str> + 't>,
+    /// Number and text of the line that was read last.
+    current: (u32, &'t str),
+}
+
+impl<'t> Lines<'t> {
+    /// A byte order mark belongs to no line.
+    pub(crate) fn of(text: &'t str) -> Self {
+        Self { rest: Box::new(lines(text.trim_start_matches('\u{feff}'))), current: (0, "") }
+    }
+
+    /// The line of this number as it is written, without its break; empty behind the last one.
+    pub(super) fn raw(&mut self, line: u32) -> &'t str {
+        while self.current.0 < line {
+            let Some(next) = self.rest.next() else { return "" };
+            self.current = (self.current.0 + 1, next);
+        }
+        if self.current.0 == line { self.current.1 } else { "" }
+    }
+
+    /// The line of this number, fit to be shown: one character for each one written, none of them a control character, and what
+    /// looks like a secret masked.
+    pub(crate) fn snippet(&mut self, line: u32) -> String {
+        let show = |c: char| match c {
             '\t' => ' ',
             c if c.is_control() || is_invisible(c) => char::REPLACEMENT_CHARACTER,
             c => c,
-        })
-        .collect();
-    match secret_value(&clean) {
-        Some(start) => mask(&clean, characters(&clean[..start]), u32::MAX),
-        None => clean,
+        };
+        let clean: String = self.raw(line).chars().map(show).collect();
+        match secret_value(&clean) {
+            Some(start) => mask(&clean, characters(&clean[..start]), u32::MAX),
+            None => clean,
+        }
     }
-}
-
-/// The line of this number as it is written, without its break and without a byte order mark.
-pub(super) fn raw(text: &str, line: u32) -> &str {
-    lines(text.trim_start_matches('\u{feff}')).nth(line.saturating_sub(1) as usize).unwrap_or_default()
 }
 
 /// Characters that reorder or hide others on a screen.
@@ -120,6 +136,10 @@ pub(crate) fn mask(line: &str, start: u32, length: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn snippet(text: &str, line: u32) -> String {
+        Lines::of(text).snippet(line)
+    }
 
     #[test]
     fn lines_end_with_any_of_the_three_breaks() {

@@ -4,7 +4,7 @@ mod lines;
 mod node;
 mod yaml;
 
-pub(crate) use lines::{Mark, ends_with_marker, mask, snippet};
+pub(crate) use lines::{Lines, Mark, ends_with_marker, mask};
 pub(crate) use node::{Kind, Node};
 
 use crate::problem::Problem;
@@ -22,7 +22,7 @@ fn problem(text: &str, mark: Mark, message: impl Into<String>, help: impl Into<S
         field: String::new(),
         message: message.into(),
         help: (!help.is_empty()).then_some(help),
-        snippet: snippet(text, mark.line),
+        snippet: Lines::of(text).snippet(mark.line),
     }
 }
 

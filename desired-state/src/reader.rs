@@ -3,7 +3,7 @@
 
 use crate::problem::{Problem, Problems};
 use crate::similar::closest;
-use crate::text::{Kind, Lines, Mark, Node, mask};
+use crate::text::{Kind, Lines, Mark, Node};
 
 /// A value and where it was written.
 #[derive(Debug, Clone, Copy)]
@@ -55,12 +55,9 @@ impl<'t> Cx<'t> {
         let Self { text, mut problems, omitted, .. } = self;
         problems.sort_by_key(|found| (found.problem.line, found.problem.column));
         let mut lines = Lines::of(text);
-        let show = |Found { mut problem, masked }| {
-            problem.snippet = lines.snippet(problem.line);
-            if masked {
-                problem.snippet = mask(&problem.snippet, problem.column.saturating_sub(1), problem.length);
-            }
-            problem
+        let show = |Found { problem, masked }| {
+            let problem = problem.shown_in(&mut lines);
+            if masked { problem.masked() } else { problem }
         };
         Problems { problems: problems.into_iter().map(show).collect(), omitted }
     }
@@ -91,15 +88,7 @@ impl<'t> Cx<'t> {
             return;
         }
         let (message, help) = text();
-        let problem = Problem {
-            line: mark.line,
-            column: mark.column,
-            length: mark.length.max(1),
-            field: self.path.clone(),
-            message,
-            help: (!help.is_empty()).then_some(help),
-            snippet: String::new(),
-        };
+        let problem = Problem::new(mark, &self.path, &message, &help);
         let same = |known: &Problem| {
             (known.line, known.column, &known.message) == (problem.line, problem.column, &problem.message)
         };

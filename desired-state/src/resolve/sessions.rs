@@ -11,7 +11,7 @@ use crate::reader::{At, Cx};
 use crate::similar::closest;
 use crate::text::Mark;
 use crate::written::{self, Settings};
-use crate::{Session, Signal, UserName, duration};
+use crate::{Network, Session, Signal, UserName, duration};
 
 /// A client in use makes a handshake every 2 minutes (REKEY_AFTER_TIME in the WireGuard paper, section 6.1); below 3 minutes
 /// its age says nothing.
@@ -51,6 +51,7 @@ pub(super) fn check(
             settings::check(&session.settings, cx);
         });
         checked.check_region(cx);
+        checked.check_network(cx);
         checked.check_idle(cx);
         checked.check_addresses(cx);
         all.push(checked);
@@ -115,6 +116,14 @@ impl Checked<'_> {
             let help =
                 "add `region: local` to run on this machine, or an Azure region such as `region: eastus2`";
             self.inside(cx, |cx| cx.report(self.mark, "`region` is missing, here and in `defaults`", help));
+        }
+    }
+
+    fn check_network(&self, cx: &mut Cx<'_>) {
+        let Some(network) = self.merged.pick(|s| &s.network) else { return };
+        if self.merged.region() == Some(LOCAL) && matches!(self.merged.network(), Network::Vnet { .. }) {
+            let message = "a gateway on this machine is in no virtual network".to_owned();
+            self.report(cx, "network", network, message, "name an Azure region, or leave `network` out");
         }
     }
 

@@ -82,19 +82,39 @@ impl<'t> Lines<'t> {
         if self.current.0 == line { self.current.1 } else { "" }
     }
 
-    /// The line of this number, fit to be shown: one character for each one written, none of them a control character, and what
-    /// looks like a secret masked.
-    pub(crate) fn snippet(&mut self, line: u32) -> String {
-        let show = |c: char| match c {
-            '\t' => ' ',
-            c if c.is_control() || is_invisible(c) => char::REPLACEMENT_CHARACTER,
-            c => c,
-        };
-        let clean: String = self.raw(line).chars().map(show).collect();
-        match secret_value(&clean) {
-            Some(start) => mask(&clean, characters(&clean[..start]), u32::MAX),
-            None => clean,
-        }
+    /// The line of a mark, fit to be shown: one character for each one written, none of them a control character, what looks
+    /// like a secret masked, and of a very long line only the part around the mark. The number is the column at which it starts.
+    pub(crate) fn snippet(&mut self, mark: Mark) -> (String, u32) {
+        let line = self.raw(mark.line);
+        let skipped = mark.column.saturating_sub(1).saturating_sub(AROUND);
+        // Long lines come from programs, which write no secrets for people to see; the whole line is looked at all the same.
+        let secret = secret_value(line).map_or(u32::MAX, |start| characters(&line[..start]));
+        let shown: String =
+            line.chars().skip(skipped as usize).take(2 * AROUND as usize).map(visible).collect();
+        (mask(&shown, secret.saturating_sub(skipped), u32::MAX), skipped + 1)
+    }
+}
+
+/// Characters shown before and behind a problem.
+const AROUND: u32 = 200;
+
+/// Longest text of a message; what is longer quotes something that nobody wants to read.
+const LONGEST: usize = 500;
+
+/// A text that may quote the document, fit to be shown.
+pub(crate) fn clean(text: &str) -> String {
+    let mut clean: String = text.chars().take(LONGEST).map(visible).collect();
+    if clean.len() < text.len() && text.chars().nth(LONGEST).is_some() {
+        clean.push('…');
+    }
+    clean
+}
+
+fn visible(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        c if c.is_control() || is_invisible(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
     }
 }
 
@@ -127,6 +147,9 @@ fn secret_value(line: &str) -> Option<usize> {
 /// The line with `length` characters from `start`, counted from 0, replaced by stars, spaces and quotes excepted.
 pub(crate) fn mask(line: &str, start: u32, length: u32) -> String {
     let (start, end) = (start as usize, start.saturating_add(length) as usize);
+    if start >= line.len() {
+        return line.to_owned();
+    }
     line.chars()
         .enumerate()
         .map(|(at, c)| if (start..end).contains(&at) && !matches!(c, ' ' | '"' | '\'') { '*' } else { c })
@@ -138,7 +161,7 @@ mod tests {
     use super::*;
 
     fn snippet(text: &str, line: u32) -> String {
-        Lines::of(text).snippet(line)
+        Lines::of(text).snippet(Mark { line, column: 1, length: 1 }).0
     }
 
     #[test]
@@ -167,6 +190,25 @@ mod tests {
         ] {
             assert_eq!(snippet(line, 1), shown);
         }
+    }
+
+    #[test]
+    fn of_a_very_long_line_only_the_part_around_the_problem_is_shown() {
+        let line = format!("{}privateKey: {}", "x, ".repeat(10_000), "k".repeat(10_000));
+        let at = |column| Lines::of(&line).snippet(Mark { line: 1, column, length: 5 });
+        let (shown, start) = at(15_000);
+        assert_eq!((shown.chars().count(), start), (400, 14_800));
+        let (shown, _) = at(30_001);
+        assert!(
+            shown.contains("privateKey: ***") && !shown.contains('k'.to_string().repeat(2).as_str()),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn quoted_text_cannot_steer_a_terminal_or_fill_it() {
+        assert_eq!(clean("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+        assert_eq!(clean(&"x".repeat(9999)).chars().count(), LONGEST + 1);
     }
 
     #[test]

@@ -121,6 +121,32 @@ fn after_a_hundred_problems_the_rest_is_only_counted() {
 }
 
 #[test]
+fn a_key_with_escape_codes_reaches_no_terminal() {
+    let text = VALID.replace("[]", "[{ name: a }]").replace(
+        "sessions: [{ name: a }]",
+        "sessions: [{ name: a, users: [a], region: r, dns: { names: { \"x\\e[2J\\t\": 10.0.0.7 } } }]",
+    );
+    let problems = refuse(text.as_bytes());
+    let problem = problems.iter().next().unwrap();
+    assert_eq!(problem.field, "sessions[0].dns.names.x\u{fffd}[2J ");
+    assert!(!problems.to_string().contains(|c: char| c.is_control() && c != '\n'));
+}
+
+#[test]
+fn a_document_in_one_long_line_is_explained_briefly() {
+    let users: Vec<_> = (0..10_000).map(|n| format!("{{\"name\":\"User{n}\"}}")).collect();
+    let text =
+        format!("{{\"version\":1,\"deployment\":\"home\",\"users\":[{}],\"sessions\":[]}}", users.join(","));
+    let problems = refuse(text.as_bytes());
+    assert_eq!(problems.count(), 10_000);
+    let shown = problems.to_string();
+    assert!(shown.len() < 100_000, "{}", shown.len());
+    let problem = problems.iter().last().unwrap();
+    assert!(shown.contains(&format!("desired-state.yaml:1:{}", problem.column)));
+    assert_eq!(&text[problem.column as usize - 1..][..8], "\"User99\"");
+}
+
+#[test]
 fn colour_is_added_only_on_request() {
     let problems = refuse(b"version: 2\n");
     assert!(problems.render("x.yaml", true).contains("\u{1b}["));

@@ -52,8 +52,15 @@ pub const VERSION: u32 = 1;
 /// )?;
 /// assert_eq!(document.sessions[0].idle.timeout.as_secs(), 600);
 ///
-/// let problems = ebb_desired_state::parse("version: 1\ndeployment: home\nuser: []\nsessions: []\n").unwrap_err();
-/// assert_eq!(problems.iter().next().unwrap().help.as_deref(), Some("did you mean `users`?"));
+/// let problems = ebb_desired_state::parse("version: 1\ndeployment: home\nusers: []\nsessions: {}\n").unwrap_err();
+/// assert_eq!(problems.to_string(), "\
+/// error: expected a list, found a map
+///  --> desired-state.yaml:4:11
+///   |
+/// 4 | sessions: {}
+///   |           ^ sessions
+///
+/// desired-state.yaml: 1 problem");
 /// # Ok::<(), ebb_desired_state::Problems>(())
 /// ```
 pub fn parse(text: &str) -> Result<Document, Problems> {

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
+
+use crate::text::{Lines, Mark, clean, mask};
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,8 +24,43 @@ pub struct Problem {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// The line as it is written. What looks like a secret is masked, and control characters are replaced.
+    /// The line as it is written, of a very long one the part around the problem. What looks like a secret is masked, and
+    /// control characters are replaced.
     pub snippet: String,
+    /// The column at which the snippet starts, 1 unless the line is very long.
+    pub snippet_column: u32,
+}
+
+impl Problem {
+    /// A problem without its line.
+    pub(crate) fn new(mark: Mark, field: &str, message: &str, help: &str) -> Self {
+        Self {
+            line: mark.line,
+            column: mark.column,
+            length: mark.length.max(1),
+            field: clean(field),
+            message: clean(message),
+            help: (!help.is_empty()).then(|| clean(help)),
+            snippet: String::new(),
+            snippet_column: 1,
+        }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { line: self.line, column: self.column, length: self.length }
+    }
+
+    /// The same with its line.
+    pub(crate) fn shown_in(mut self, lines: &mut Lines<'_>) -> Self {
+        (self.snippet, self.snippet_column) = lines.snippet(self.mark());
+        self
+    }
+
+    /// The same with what it points at made unreadable.
+    pub(crate) fn masked(mut self) -> Self {
+        self.snippet = mask(&self.snippet, self.column.saturating_sub(self.snippet_column), self.length);
+        self
+    }
 }
 
 impl fmt::Display for Problem {
@@ -91,15 +128,19 @@ impl Problem {
         let byte = |column: usize| {
             self.snippet.char_indices().nth(column).map_or(self.snippet.len(), |(byte, _)| byte)
         };
-        let start = self.column.saturating_sub(1) as usize;
+        let start = self.column.saturating_sub(self.snippet_column) as usize;
         let span = byte(start)..byte(start.saturating_add(self.length.max(1) as usize));
         let annotation =
             AnnotationKind::Primary.span(span).label((!self.field.is_empty()).then_some(&*self.field));
-        let snippet = Snippet::source(&*self.snippet)
-            .line_start(self.line as usize)
-            .path(file_name)
-            .annotation(annotation);
-        let mut group = Level::ERROR.primary_title(&*self.message).element(snippet);
+        let snippet = Snippet::source(&*self.snippet).line_start(self.line as usize).annotation(annotation);
+        let title = Level::ERROR.primary_title(&*self.message);
+        let mut group = if self.snippet_column == 1 {
+            title.element(snippet.path(file_name))
+        } else {
+            // The renderer would count columns from the start of what it is given.
+            let origin = Origin::path(file_name).line(self.line as usize).char_column(self.column as usize);
+            title.element(origin).element(snippet)
+        };
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(&**help));
         }

@@ -3,7 +3,7 @@
 
 use crate::problem::{Problem, Problems};
 use crate::similar::closest;
-use crate::text::{Kind, Mark, Node, mask, snippet};
+use crate::text::{Kind, Lines, Mark, Node};
 
 /// A value and where it was written.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +35,14 @@ pub(crate) trait Value: Sized {
 pub(crate) struct Cx<'t> {
     text: &'t str,
     path: String,
-    problems: Vec<Problem>,
+    /// Without their lines, which are looked up at the end.
+    problems: Vec<Found>,
     omitted: usize,
+}
+
+struct Found {
+    problem: Problem,
+    masked: bool,
 }
 
 impl<'t> Cx<'t> {
@@ -46,9 +52,14 @@ impl<'t> Cx<'t> {
 
     /// Everything reported, in the order of lines.
     pub(crate) fn finish(self) -> Problems {
-        let Self { mut problems, omitted, .. } = self;
-        problems.sort_by_key(|problem| (problem.line, problem.column));
-        Problems { problems, omitted }
+        let Self { text, mut problems, omitted, .. } = self;
+        problems.sort_by_key(|found| (found.problem.line, found.problem.column));
+        let mut lines = Lines::of(text);
+        let show = |Found { problem, masked }| {
+            let problem = problem.shown_in(&mut lines);
+            if masked { problem.masked() } else { problem }
+        };
+        Problems { problems: problems.into_iter().map(show).collect(), omitted }
     }
 
     pub(crate) fn is_clean(&self) -> bool {
@@ -57,7 +68,7 @@ impl<'t> Cx<'t> {
 
     /// Whether something was reported about this setting, given by its whole path.
     pub(crate) fn is_reported(&self, field: &str) -> bool {
-        self.problems.iter().any(|problem| problem.field == field)
+        self.problems.iter().any(|found| found.problem.field == field)
     }
 
     /// Whether something was reported where reading has got to.
@@ -77,28 +88,22 @@ impl<'t> Cx<'t> {
             return;
         }
         let (message, help) = text();
-        let place = (mark.line, mark.column);
+        let problem = Problem::new(mark, &self.path, &message, &help);
+        let same = |known: &Problem| {
+            (known.line, known.column, &known.message) == (problem.line, problem.column, &problem.message)
+        };
         // An anchor that is wrong is wrong once, however many aliases it has.
-        if self.problems.iter().any(|known| (known.line, known.column) == place && known.message == message) {
-            return;
+        if !self.problems.iter().any(|found| same(&found.problem)) {
+            self.problems.push(Found { problem, masked: false });
         }
-        self.problems.push(Problem {
-            line: mark.line,
-            column: mark.column,
-            length: mark.length.max(1),
-            field: self.path.clone(),
-            message,
-            help: (!help.is_empty()).then_some(help),
-            snippet: snippet(self.text, mark.line),
-        });
     }
 
     /// As [`Self::report`], for a value that may be a secret by mistake and must not be shown.
     pub(crate) fn report_masked(&mut self, mark: Mark, message: impl Into<String>, help: impl Into<String>) {
         let kept = self.problems.len();
         self.report(mark, message, help);
-        for problem in self.problems.iter_mut().skip(kept) {
-            problem.snippet = mask(&problem.snippet, mark.column.saturating_sub(1), mark.length);
+        for found in self.problems.iter_mut().skip(kept) {
+            found.masked = true;
         }
     }
 

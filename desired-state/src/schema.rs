@@ -11,7 +11,8 @@ pub(crate) use generate::{Field, record};
 mod generate {
     use serde_json::{Map, Value, json};
 
-    use crate::reader::Value as _;
+    use crate::reader::{Record, Value as _};
+    use crate::written;
 
     /// One setting of a record.
     pub(crate) struct Field {
@@ -48,10 +49,50 @@ mod generate {
 
     #[test]
     fn the_schema_file_is_the_one_that_the_parser_implies() {
-        let mut schema = crate::written::Document::schema();
+        let mut schema = written::Document::schema();
         schema["$schema"] = "http://json-schema.org/draft-07/schema#".into();
         schema["title"] = "Ebb desired state, version 1".into();
         let text = serde_json::to_string_pretty(&schema).unwrap();
         expectorate::assert_contents("schema/desired-state.v1.json", &(text + "\n"));
+    }
+
+    /// The settings of one record, in the order in which they are declared.
+    fn table<R: Record + crate::reader::Value>(path: &str) -> String {
+        let about = R::schema()["description"].as_str().unwrap().to_owned();
+        let mut text = format!("### {path}\n\n{about}\n\n| setting | default | meaning |\n|---|---|---|\n");
+        for Field { key, about, required, default, .. } in R::fields() {
+            let default = match default {
+                _ if required => "required".to_owned(),
+                None => String::new(),
+                Some(Value::String(text)) => format!("`{text}`"),
+                Some(value) => format!("`{}`", value.to_string().replace(',', ", ")),
+            };
+            text.push_str(&format!("| `{key}` | {default} | {} |\n", about.trim()));
+        }
+        text + "\n"
+    }
+
+    #[test]
+    fn the_tables_of_the_readme_are_those_that_the_parser_implies() {
+        let tables = [
+            table::<written::Document>("The document"),
+            table::<written::Limits>("`limits`"),
+            table::<written::Suspension>("`suspended`"),
+            table::<written::Defaults>("`defaults`"),
+            table::<written::User>("`users[]`"),
+            table::<written::Session>("`sessions[]`"),
+            table::<written::Schedule>("`schedule`"),
+            table::<written::Dns>("`dns`"),
+            table::<written::Addresses>("`addresses`"),
+            table::<written::Size>("`size`"),
+            table::<written::Network>("`network`"),
+        ];
+        let [begin, end] =
+            ["begin", "end"].map(|part| format!("<!-- generated from the parser: {part} -->\n"));
+        let readme = std::fs::read_to_string("README.md").unwrap();
+        let (before, rest) = readme.split_once(&begin).unwrap();
+        let (_, after) = rest.split_once(&end).unwrap();
+        let expected = format!("{before}{begin}\n{}{end}{after}", tables.concat());
+        expectorate::assert_contents("README.md", &expected);
     }
 }

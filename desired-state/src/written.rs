@@ -28,7 +28,7 @@ record! {
         /// Name of the deployment, at most 30 lower-case letters, digits and single hyphens.
         /// It marks everything that this document owns; nothing else is ever touched.
         required deployment "deployment": DeploymentName,
-        /// `true`: the document must end with a line `...`, YAML's end marker.
+        /// `true`: the document must end with a line `...`, YAML's end marker. It stands above `users` and `sessions`.
         /// A document that was cut off while being written or copied is then always refused.
         optional end_marker "endMarker": EndMarker = false,
         /// How much may run, and how much may end, at once.
@@ -195,7 +195,7 @@ record! {
     /// How the gateway is connected.
     Network {
         /// `public`: with a public address of its own. `vnet`: inside a virtual network.
-        required mode "mode": Mode = "public",
+        required mode "mode": Mode,
         /// With `vnet`: ARM id of a subnet that is delegated to Microsoft.ContainerInstance/containerGroups.
         optional subnet "subnet": SubnetId,
         /// With `vnet`: ARM id of the load balancer that carries the public address.

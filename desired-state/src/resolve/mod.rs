@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::reader::{At, Cx};
 use crate::text::{Mark, ends_with_marker};
-use crate::values::List;
+use crate::values::{EndMarker, List};
 use crate::{Document, Limits, Suspension, User, UserName, written};
 
 /// Checks everything that one setting alone cannot tell, and fills in the defaults. `None` when anything was reported, by this
@@ -25,13 +25,18 @@ pub(crate) fn resolve(document: written::Document, text: &str, cx: &mut Cx<'_>) 
         users,
         sessions,
     } = document;
-    if let Some(marker) = end_marker
-        && marker.value.0
-        && !ends_with_marker(text)
-    {
+    if let Some(At { value: EndMarker(true), mark }) = end_marker {
+        let lists = [users.as_ref().map(|at| at.mark), sessions.as_ref().map(|at| at.mark)];
         cx.field("endMarker", |cx| {
-            let message = "the document does not end with the line `...`, as it promises here";
-            cx.report(marker.mark, message, "the end is missing; if nothing else is, add the line");
+            if !ends_with_marker(text) {
+                let message = "the document does not end with the line `...`, as it promises here";
+                cx.report(mark, message, "the end is missing; if nothing else is, add the line");
+            }
+            if lists.into_iter().flatten().any(|list| list < mark) {
+                let message =
+                    "this promise stands behind a list, so a cut through the list would take it away";
+                cx.report(mark, message, "move `endMarker` above `users` and `sessions`");
+            }
         });
     }
     let written::Defaults { persistent_keepalive, settings } =

@@ -11,7 +11,7 @@ use crate::reader::{At, Cx};
 use crate::similar::closest;
 use crate::text::Mark;
 use crate::written::{self, Settings};
-use crate::{Session, Signal, UserName, duration};
+use crate::{Network, Session, Signal, UserName, duration};
 
 /// A client in use makes a handshake every 2 minutes (REKEY_AFTER_TIME in the WireGuard paper, section 6.1); below 3 minutes
 /// its age says nothing.
@@ -28,7 +28,7 @@ pub(super) fn check(
     cx: &mut Cx<'_>,
 ) {
     let mut names = Unique::default();
-    let mut ports = BTreeMap::new();
+    let mut all = Vec::with_capacity(sessions.len());
     for (index, At { value: session, mark }) in sessions {
         let checked = Checked {
             index: *index,
@@ -51,10 +51,12 @@ pub(super) fn check(
             settings::check(&session.settings, cx);
         });
         checked.check_region(cx);
+        checked.check_network(cx);
         checked.check_idle(cx);
         checked.check_addresses(cx);
-        checked.check_port(&mut ports, cx);
+        all.push(checked);
     }
+    check_local_ports(&all, cx);
 }
 
 fn check_members(members: &[(usize, At<UserName>)], users: Option<&BTreeSet<&UserName>>, cx: &mut Cx<'_>) {
@@ -117,6 +119,14 @@ impl Checked<'_> {
         }
     }
 
+    fn check_network(&self, cx: &mut Cx<'_>) {
+        let Some(network) = self.merged.pick(|s| &s.network) else { return };
+        if self.merged.region() == Some(LOCAL) && matches!(self.merged.network(), Network::Vnet { .. }) {
+            let message = "a gateway on this machine is in no virtual network".to_owned();
+            self.report(cx, "network", network, message, "name an Azure region, or leave `network` out");
+        }
+    }
+
     fn check_idle(&self, cx: &mut Cx<'_>) {
         let Some(timeout) = self.merged.pick(|s| &s.idle_timeout) else {
             return self.check_lifetime(None, cx);
@@ -151,7 +161,7 @@ impl Checked<'_> {
         let help = "the session would always end before it could be idle";
         match timeout {
             Some(timeout) if timeout.own && !lifetime.own => {
-                self.report(cx, "idleTimeout", timeout, message, help)
+                self.report(cx, "idleTimeout", timeout, message, help);
             }
             _ => self.report(cx, "maxLifetime", lifetime, message, help),
         }
@@ -202,24 +212,34 @@ impl Checked<'_> {
         }
     }
 
-    fn check_port(&self, ports: &mut BTreeMap<u16, u32>, cx: &mut Cx<'_>) {
-        if self.merged.region() != Some(LOCAL) {
-            return;
-        }
-        let port = self.merged.port();
-        let Some(first) = ports.get(&port) else {
-            ports.insert(port, self.mark.line);
-            return;
+    /// The port, where it takes a port of this machine.
+    fn local_port(&self) -> Option<u16> {
+        (self.merged.region() == Some(LOCAL)).then(|| self.merged.port())
+    }
+}
+
+/// Reports ports that two sessions want on this machine.
+fn check_local_ports(sessions: &[Checked<'_>], cx: &mut Cx<'_>) {
+    let wanted: BTreeSet<u16> = sessions.iter().filter_map(Checked::local_port).collect();
+    let mut free = (Session::DEFAULT_PORT..).filter(|port| !wanted.contains(port));
+    let mut taken = BTreeMap::new();
+    for session in sessions {
+        let Some(port) = session.local_port() else { continue };
+        let Some(first) = taken.get(&port) else {
+            taken.insert(port, session.mark.line);
+            continue;
         };
-        let message =
-            format!("port {port} is taken by the session on line {first}, and both run on this machine");
-        let free =
-            (Session::DEFAULT_PORT..).find(|port| !ports.contains_key(port)).unwrap_or(Session::DEFAULT_PORT);
-        let mark = self.session.settings.port.as_ref().map_or(self.mark, |at| at.mark);
-        self.inside(cx, |cx| {
-            cx.field("port", |cx| cx.report(mark, message, format!("write `port: {free}`")))
+        let mark = session.session.settings.port.as_ref().map_or(session.mark, |at| at.mark);
+        session.inside(cx, |cx| {
+            cx.field("port", |cx| {
+                cx.report_with(mark, || {
+                    let message = format!(
+                        "port {port} is taken by the session on line {first}, and both run on this machine"
+                    );
+                    (message, free.next().map(|port| format!("write `port: {port}`")).unwrap_or_default())
+                });
+            });
         });
-        ports.insert(free, self.mark.line);
     }
 }
 

@@ -93,18 +93,22 @@ fn check_network(network: &written::Network, cx: &mut Cx<'_>) {
 }
 
 /// A setting as it holds for one session.
-#[derive(Clone, Copy)]
 pub(super) struct Effective<'a, T> {
     pub at: &'a At<T>,
     /// Written in the session; else in `defaults`.
     pub own: bool,
 }
 
+impl<T> Clone for Effective<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Effective<'_, T> {}
+
 /// The session's own setting, or that of `defaults`.
-pub(super) fn effective<'a, T>(
-    own: Option<&'a At<T>>,
-    default: Option<&'a At<T>>,
-) -> Option<Effective<'a, T>> {
+fn effective<'a, T>(own: Option<&'a At<T>>, default: Option<&'a At<T>>) -> Option<Effective<'a, T>> {
     own.map(|at| Effective { at, own: true }).or_else(|| default.map(|at| Effective { at, own: false }))
 }
 

@@ -60,26 +60,62 @@ pub(crate) fn ends_with_marker(text: &str) -> bool {
         == Some("...")
 }
 
-/// The line of this number, fit to be shown: one character for each one written, none of them a control character, and what
-/// looks like a secret masked.
-pub(crate) fn snippet(text: &str, line: u32) -> String {
-    let clean: String = raw(text, line)
-        .chars()
-        .map(|c| match c {
-            '\t' => ' ',
-            c if c.is_control() || is_invisible(c) => char::REPLACEMENT_CHARACTER,
-            c => c,
-        })
-        .collect();
-    match secret_value(&clean) {
-        Some(start) => mask(&clean, characters(&clean[..start]), u32::MAX),
-        None => clean,
+/// The lines of a document, for readers who ask for them in rising order.
+pub(crate) struct Lines<'t> {
+    rest: Box<dyn Iterator<Item = &'t str> + 't>,
+    /// Number and text of the line that was read last.
+    current: (u32, &'t str),
+}
+
+impl<'t> Lines<'t> {
+    /// A byte order mark belongs to no line.
+    pub(crate) fn of(text: &'t str) -> Self {
+        Self { rest: Box::new(lines(text.trim_start_matches('\u{feff}'))), current: (0, "") }
+    }
+
+    /// The line of this number as it is written, without its break; empty behind the last one.
+    pub(super) fn raw(&mut self, line: u32) -> &'t str {
+        while self.current.0 < line {
+            let Some(next) = self.rest.next() else { return "" };
+            self.current = (self.current.0 + 1, next);
+        }
+        if self.current.0 == line { self.current.1 } else { "" }
+    }
+
+    /// The line of a mark, fit to be shown: one character for each one written, none of them a control character, what looks
+    /// like a secret masked, and of a very long line only the part around the mark. The number is the column at which it starts.
+    pub(crate) fn snippet(&mut self, mark: Mark) -> (String, u32) {
+        let line = self.raw(mark.line);
+        let skipped = mark.column.saturating_sub(1).saturating_sub(AROUND);
+        // Long lines come from programs, which write no secrets for people to see; the whole line is looked at all the same.
+        let secret = secret_value(line).map_or(u32::MAX, |start| characters(&line[..start]));
+        let shown: String =
+            line.chars().skip(skipped as usize).take(2 * AROUND as usize).map(visible).collect();
+        (mask(&shown, secret.saturating_sub(skipped), u32::MAX), skipped + 1)
     }
 }
 
-/// The line of this number as it is written, without its break and without a byte order mark.
-pub(super) fn raw(text: &str, line: u32) -> &str {
-    lines(text.trim_start_matches('\u{feff}')).nth(line.saturating_sub(1) as usize).unwrap_or_default()
+/// Characters shown before and behind a problem.
+const AROUND: u32 = 200;
+
+/// Longest text of a message; what is longer quotes something that nobody wants to read.
+const LONGEST: usize = 500;
+
+/// A text that may quote the document, fit to be shown.
+pub(crate) fn clean(text: &str) -> String {
+    let mut clean: String = text.chars().take(LONGEST).map(visible).collect();
+    if clean.len() < text.len() && text.chars().nth(LONGEST).is_some() {
+        clean.push('…');
+    }
+    clean
+}
+
+fn visible(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        c if c.is_control() || is_invisible(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    }
 }
 
 /// Characters that reorder or hide others on a screen.
@@ -111,6 +147,9 @@ fn secret_value(line: &str) -> Option<usize> {
 /// The line with `length` characters from `start`, counted from 0, replaced by stars, spaces and quotes excepted.
 pub(crate) fn mask(line: &str, start: u32, length: u32) -> String {
     let (start, end) = (start as usize, start.saturating_add(length) as usize);
+    if start >= line.len() {
+        return line.to_owned();
+    }
     line.chars()
         .enumerate()
         .map(|(at, c)| if (start..end).contains(&at) && !matches!(c, ' ' | '"' | '\'') { '*' } else { c })
@@ -120,6 +159,10 @@ pub(crate) fn mask(line: &str, start: u32, length: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn snippet(text: &str, line: u32) -> String {
+        Lines::of(text).snippet(Mark { line, column: 1, length: 1 }).0
+    }
 
     #[test]
     fn lines_end_with_any_of_the_three_breaks() {
@@ -147,6 +190,25 @@ mod tests {
         ] {
             assert_eq!(snippet(line, 1), shown);
         }
+    }
+
+    #[test]
+    fn of_a_very_long_line_only_the_part_around_the_problem_is_shown() {
+        let line = format!("{}privateKey: {}", "x, ".repeat(10_000), "k".repeat(10_000));
+        let at = |column| Lines::of(&line).snippet(Mark { line: 1, column, length: 5 });
+        let (shown, start) = at(15_000);
+        assert_eq!((shown.chars().count(), start), (400, 14_800));
+        let (shown, _) = at(30_001);
+        assert!(
+            shown.contains("privateKey: ***") && !shown.contains('k'.to_string().repeat(2).as_str()),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn quoted_text_cannot_steer_a_terminal_or_fill_it() {
+        assert_eq!(clean("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+        assert_eq!(clean(&"x".repeat(9999)).chars().count(), LONGEST + 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod lines;
 mod node;
 mod yaml;
 
-pub(crate) use lines::{Mark, ends_with_marker, mask, snippet};
+pub(crate) use lines::{Lines, Mark, clean, ends_with_marker, mask};
 pub(crate) use node::{Kind, Node};
 
 use crate::problem::Problem;
@@ -13,17 +13,8 @@ use crate::problem::Problem;
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// A problem with the text as such.
-fn problem(text: &str, mark: Mark, message: impl Into<String>, help: impl Into<String>) -> Problem {
-    let help = help.into();
-    Problem {
-        line: mark.line,
-        column: mark.column,
-        length: mark.length.max(1),
-        field: String::new(),
-        message: message.into(),
-        help: (!help.is_empty()).then_some(help),
-        snippet: snippet(text, mark.line),
-    }
+fn problem(text: &str, mark: Mark, message: impl AsRef<str>, help: impl AsRef<str>) -> Problem {
+    Problem::new(mark, "", message.as_ref(), help.as_ref()).shown_in(&mut Lines::of(text))
 }
 
 /// Checks what does not need YAML: encoding, size, leftovers of a crash.

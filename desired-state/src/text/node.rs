@@ -86,16 +86,17 @@ impl<'de> Visitor<'de> for KindVisitor {
         Ok(Kind::Integer(value))
     }
 
+    // Numbers beyond 64 bits fit no setting; what matters is that they are numbers.
     fn visit_u64<E>(self, value: u64) -> Result<Kind, E> {
-        Ok(i64::try_from(value).map_or_else(|_| Kind::Text(value.to_string()), Kind::Integer))
+        Ok(i64::try_from(value).map_or(Kind::Float(value as f64), Kind::Integer))
     }
 
     fn visit_i128<E>(self, value: i128) -> Result<Kind, E> {
-        Ok(Kind::Text(value.to_string()))
+        Ok(Kind::Float(value as f64))
     }
 
     fn visit_u128<E>(self, value: u128) -> Result<Kind, E> {
-        Ok(Kind::Text(value.to_string()))
+        Ok(Kind::Float(value as f64))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Kind, E> {

@@ -3,7 +3,7 @@
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, Error, NonFiniteFloatPolicy, Options};
 
-use super::{Mark, Node, problem};
+use super::{Lines, Mark, Node, problem};
 use crate::problem::Problem;
 
 /// Values in a document, aliases expanded. 10,000 sessions and users with every setting written out have half as many.
@@ -27,7 +27,6 @@ fn options() -> Options {
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         // Only what YAML 1.2 calls a truth value or a number is one; everything else stays the text it is.
         strict_booleans: true,
-        leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
         reject_unsupported_tags: true,
         // Problems are shown with their lines by this crate, which masks secrets.
@@ -45,7 +44,7 @@ fn explain(text: &str, error: &Error) -> Problem {
         column: u32::try_from(at.column()).unwrap_or(u32::MAX).max(1),
         length: u32::try_from(at.span().len()).unwrap_or(1),
     });
-    let raw = super::lines::raw(text, mark.line);
+    let raw = Lines::of(text).raw(mark.line);
     if ["<<<<<<<", "=======", ">>>>>>>"].iter().any(|marker| raw.starts_with(marker)) {
         let mark = Mark { column: 1, length: 7, ..mark };
         return problem(text, mark, "a merge conflict was left in the document", "keep one of the two sides");
@@ -117,8 +116,9 @@ fn sentence(error: &Error) -> String {
 
 /// Scanners notice a tab late or early; it is the cause when the line with the error, or the next one, is indented by one.
 fn indenting_tab(text: &str, line: u32) -> Option<Mark> {
+    let mut lines = Lines::of(text);
     (line..=line.saturating_add(1)).find_map(|number| {
-        let raw = super::lines::raw(text, number);
+        let raw = lines.raw(number);
         let indent = raw.len() - raw.trim_start_matches([' ', '\t']).len();
         let tab = raw[..indent].find('\t')?;
         let column = u32::try_from(tab).unwrap_or(u32::MAX).saturating_add(1);

@@ -59,7 +59,7 @@ macro_rules! duration_value {
             #[cfg(test)]
             fn schema() -> serde_json::Value {
                 // At least one part, each part once, in falling order.
-                let pattern = "^(?=.)([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$";
+                let pattern = "^[0-9]+(d([0-9]+h)?([0-9]+m)?([0-9]+s)?|h([0-9]+m)?([0-9]+s)?|m([0-9]+s)?|s)$";
                 serde_json::json!({ "type": "string", "pattern": pattern })
             }
         }
@@ -84,15 +84,16 @@ impl Value for Timestamp {
 
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
         let Kind::Text(text) = &node.kind else {
+            // Unlike other text, a number does not become a moment by quotes.
             cx.expected(node, Self::EXPECTED);
             return None;
         };
         let moment = is_rfc3339(text).then(|| text.parse().ok()).flatten();
         if moment.is_none() {
-            let with = |suffix: &str| {
-                format!("{text}{suffix}").parse::<Self>().map(|_| format!("write {text}{suffix}"))
-            };
-            let help = with("Z").or_else(|_| with("T00:00:00Z")).unwrap_or_default();
+            let repaired = [format!("{text}Z"), format!("{text}T00:00:00Z"), text.replacen(' ', "T", 1)]
+                .into_iter()
+                .find(|text| is_rfc3339(text) && text.parse::<Self>().is_ok());
+            let help = repaired.map(|text| format!("write {text}")).unwrap_or_default();
             cx.report(node.mark, format!("expected {}, found {text:?}", Self::EXPECTED), help);
         }
         moment

@@ -86,6 +86,15 @@ fn every_example_is_understood_and_names_the_schema() {
 }
 
 #[test]
+fn the_readme_introduces_every_example() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    for path in files() {
+        let name = path.to_str().unwrap();
+        assert!(readme.contains(name), "{name}");
+    }
+}
+
+#[test]
 fn the_document_that_ebb_runs_by_default_needs_nothing_but_this_machine() {
     let document = example("desired-state.yaml");
     assert_eq!(document.deployment.as_str(), "home");

@@ -1,12 +1,15 @@
 //! Documents damaged at random: whatever happens to one, it is either understood or explained.
 
+use std::collections::BTreeSet;
 use std::fs;
 
-use ebb_desired_state::{diff, parse, parse_bytes};
+use ebb_desired_state::{Document, Signal, diff, parse, parse_bytes};
+use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::examples::{COMPLETE, files};
+use crate::schema::Schema;
 
 #[derive(Debug, Clone)]
 enum Mutation {
@@ -131,6 +134,35 @@ fn apply(document: &mut Vec<u8>, mutation: &Mutation) {
     }
 }
 
+/// What everybody who gets a document relies on.
+fn sound(document: &Document) -> Result<(), TestCaseError> {
+    let users: BTreeSet<_> = document.users.iter().map(|user| &user.name).collect();
+    prop_assert_eq!(users.len(), document.users.len());
+    let keys: Vec<_> = document.users.iter().filter_map(|user| user.public_key).collect();
+    prop_assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
+    let sessions: BTreeSet<_> = document.sessions.iter().map(|session| &session.name).collect();
+    prop_assert_eq!(sessions.len(), document.sessions.len());
+    for session in &document.sessions {
+        let members: BTreeSet<_> = session.users.iter().collect();
+        prop_assert!(
+            !members.is_empty() && members.len() == session.users.len() && members.is_subset(&users)
+        );
+        prop_assert!((5..=86_400).contains(&session.idle.timeout.as_secs()));
+        prop_assert!(session.idle.signal == Signal::Traffic || session.idle.timeout.as_secs() >= 180);
+        prop_assert!(session.max_lifetime.is_none_or(|lifetime| lifetime > session.idle.timeout));
+        prop_assert!(!session.routes.is_empty() && !session.region.is_empty());
+        prop_assert!(session.port == 443 || (1024..49152).contains(&session.port) || session.port == 65535);
+        for own in [IpNet::from(session.addresses.ipv4), IpNet::from(session.addresses.ipv6)] {
+            let collides =
+                |route: &&IpNet| route.prefix_len() > 1 && (route.contains(&own) || own.contains(*route));
+            prop_assert_eq!(session.routes.iter().find(collides), None);
+            prop_assert_eq!(own, own.trunc());
+        }
+        prop_assert!(members.len() <= (1 << (32 - session.addresses.ipv4.prefix_len())) - 3);
+    }
+    Ok(())
+}
+
 /// Damages documents `cases` times and returns how many of them were still valid.
 fn damage(cases: u32) -> u32 {
     let originals: Vec<Vec<u8>> =
@@ -139,6 +171,7 @@ fn damage(cases: u32) -> u32 {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let valid = std::cell::Cell::new(0);
+    let schema = Schema::new();
     TestRunner::new_with_rng(config, rng)
         .run(&strategy, |(original, mutations)| {
             let mut document = original.clone();
@@ -146,9 +179,17 @@ fn damage(cases: u32) -> u32 {
             match parse_bytes(&document) {
                 Ok(read) => {
                     valid.set(valid.get() + 1);
+                    sound(&read)?;
                     let json = serde_json::to_string(&read).unwrap();
                     prop_assert_eq!(&parse(&json).map_err(|e| TestCaseError::fail(e.to_string()))?, &read);
                     prop_assert!(diff(&read, &read).is_empty());
+                    let text = std::str::from_utf8(&document).unwrap();
+                    let objection = schema.objection(text);
+                    prop_assert!(
+                        objection.is_none(),
+                        "an editor would object to a valid document: {:?}",
+                        objection
+                    );
                 }
                 Err(problems) => {
                     prop_assert!(problems.count() > 0);

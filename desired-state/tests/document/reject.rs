@@ -7,7 +7,7 @@ use ebb_desired_state::{MAX_BYTES, Problems, parse, parse_bytes};
 
 const VALID: &str = "version: 1\ndeployment: home\nusers: []\nsessions: []\n";
 
-fn corpus() -> Vec<PathBuf> {
+pub(crate) fn corpus() -> Vec<PathBuf> {
     let mut files: Vec<_> =
         fs::read_dir("tests/reject").unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
@@ -24,37 +24,29 @@ fn every_refused_document_is_explained_as_recorded() {
     let files = corpus();
     assert!(files.len() > 40, "the corpus is missing");
     for path in files {
-        let problems = refuse(&fs::read(&path).unwrap());
+        let text = fs::read_to_string(&path).unwrap();
+        let problems = refuse(text.as_bytes());
+        problems_point_at_something_that_is_there(&text, &problems);
+        problems_come_in_the_order_of_the_text_and_none_twice(&problems);
         let name = path.file_name().unwrap().to_str().unwrap();
         expectorate::assert_contents(path.with_extension("txt"), &(problems.render(name, false) + "\n"));
     }
 }
 
-#[test]
-fn every_problem_points_at_something_that_is_there() {
-    for path in corpus() {
-        let text = fs::read_to_string(&path).unwrap();
-        let lines: Vec<_> = text.split('\n').collect();
-        for problem in &refuse(text.as_bytes()) {
-            let line = lines[problem.line as usize - 1].trim_end_matches('\r');
-            let width = line.chars().count();
-            assert_eq!(problem.snippet.chars().count(), width, "{path:?}: {problem}");
-            assert!((1..=width + 1).contains(&(problem.column as usize)), "{path:?}: {problem}");
-        }
+fn problems_point_at_something_that_is_there(text: &str, problems: &Problems) {
+    let lines: Vec<_> = text.split('\n').collect();
+    for problem in problems {
+        let width = lines[problem.line as usize - 1].chars().count();
+        assert_eq!(problem.snippet.chars().count(), width, "{problem}");
+        assert!((1..=width + 1).contains(&(problem.column as usize)), "{problem}");
     }
 }
 
-#[test]
-fn problems_come_in_the_order_of_the_text_and_none_twice() {
-    for path in corpus() {
-        let problems = refuse(&fs::read(&path).unwrap());
-        let places: Vec<_> = problems.iter().map(|p| (p.line, p.column, p.message.clone())).collect();
-        assert!(places.windows(2).all(|pair| (pair[0].0, pair[0].1) <= (pair[1].0, pair[1].1)), "{path:?}");
-        let mut unique = places.clone();
-        unique.sort();
-        unique.dedup();
-        assert_eq!(unique.len(), places.len(), "{path:?}");
-    }
+fn problems_come_in_the_order_of_the_text_and_none_twice(problems: &Problems) {
+    let places: Vec<_> = problems.iter().map(|p| (p.line, p.column, &p.message)).collect();
+    assert!(places.windows(2).all(|pair| (pair[0].0, pair[0].1) <= (pair[1].0, pair[1].1)), "{problems}");
+    let unique: std::collections::BTreeSet<_> = places.iter().collect();
+    assert_eq!(unique.len(), places.len(), "{problems}");
 }
 
 #[test]
@@ -126,6 +118,32 @@ fn after_a_hundred_problems_the_rest_is_only_counted() {
     assert_eq!(problems.iter().count(), Problems::MAX);
     assert_eq!(problems.count(), 500);
     assert!(problems.to_string().ends_with("500 problems, 400 of them not shown"));
+}
+
+#[test]
+fn a_key_with_escape_codes_reaches_no_terminal() {
+    let text = VALID.replace("[]", "[{ name: a }]").replace(
+        "sessions: [{ name: a }]",
+        "sessions: [{ name: a, users: [a], region: r, dns: { names: { \"x\\e[2J\\t\": 10.0.0.7 } } }]",
+    );
+    let problems = refuse(text.as_bytes());
+    let problem = problems.iter().next().unwrap();
+    assert_eq!(problem.field, "sessions[0].dns.names.x\u{fffd}[2J ");
+    assert!(!problems.to_string().contains(|c: char| c.is_control() && c != '\n'));
+}
+
+#[test]
+fn a_document_in_one_long_line_is_explained_briefly() {
+    let users: Vec<_> = (0..10_000).map(|n| format!("{{\"name\":\"User{n}\"}}")).collect();
+    let text =
+        format!("{{\"version\":1,\"deployment\":\"home\",\"users\":[{}],\"sessions\":[]}}", users.join(","));
+    let problems = refuse(text.as_bytes());
+    assert_eq!(problems.count(), 10_000);
+    let shown = problems.to_string();
+    assert!(shown.len() < 100_000, "{}", shown.len());
+    let problem = problems.iter().last().unwrap();
+    assert!(shown.contains(&format!("desired-state.yaml:1:{}", problem.column)));
+    assert_eq!(&text[problem.column as usize - 1..][..8], "\"User99\"");
 }
 
 #[test]

@@ -204,7 +204,12 @@ fn table() {
         ("1G 5ms", Path { rtt: 5_000, rate: 1_000_000_000, queue: 625_000, ..WAN }, 1, 2),
         ("1G 5ms 0.1%", Path { rtt: 5_000, rate: 1_000_000_000, queue: 625_000, loss: 0.001, ..WAN }, 1, 2),
         ("lan 10G 100us", Path { rtt: 100, rate: 10_000_000_000, queue: 4_000_000, batch: 50, ..WAN }, 1, 1),
-        ("lan 10G 100us batch 500", Path { rtt: 100, rate: 10_000_000_000, queue: 4_000_000, batch: 500, ..WAN }, 1, 1),
+        (
+            "lan 10G 100us batch 500",
+            Path { rtt: 100, rate: 10_000_000_000, queue: 4_000_000, batch: 500, ..WAN },
+            1,
+            1,
+        ),
         ("2M 50ms", Path { rtt: 50_000, rate: 2_000_000, queue: 64_000, ..WAN }, 1, 20),
     ];
     let only = std::env::var("CASE").ok();

@@ -118,6 +118,7 @@ fn run_world(seed: u64, pairing: Pairing) {
     if rng.chance(0.5) {
         up = down.clone();
     }
+    let harsh = down.loss.max(up.loss) >= 0.05;
     let slowest = [down.rate, up.rate].into_iter().filter(|&rate| rate > 0).min().unwrap_or(0);
     let mut world = World::new(down, up, rng.next());
     let mut first = script(&mut rng, slowest);
@@ -132,6 +133,21 @@ fn run_world(seed: u64, pairing: Pairing) {
     second.read_rate = second.read_rate.max(if second.read_rate > 0 { first.write / 30 + 1 } else { 0 });
     let (settings_a, settings_b) = (settings(&mut rng), settings(&mut rng));
     let manners = manners(&mut rng);
+    if !manners.sacks || manners.mss < 500 || manners.buffer < 10_000 {
+        // Such a peer repairs one loss per round trip, or a timeout.
+        first.write = first.write.min(100_000);
+        second.write = second.write.min(100_000);
+    }
+    if harsh {
+        // CUBIC crawls at such loss.
+        match pairing {
+            Pairing::GatewayAndClient => second.write = second.write.min(200_000),
+            Pairing::ClientOfOursAndServer => first.write = first.write.min(200_000),
+            _ => {}
+        }
+    }
+    first.write_after = first.write_after.min(second.write);
+    second.write_after = second.write_after.min(first.write);
     let budget = Budget::new(rng.pick(&[512 << 10, 64 << 20]));
     let watch = |seed, settings: &Settings| {
         Some(Observer::new(seed, settings.mtu, settings.ring_max.next_power_of_two()))

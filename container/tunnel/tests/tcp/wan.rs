@@ -156,7 +156,7 @@ fn timeline() {
             let Some(connection) = world.hosts[sender].endpoint.connection() else { continue };
             let s = connection.statistics();
             println!(
-                "{:6} #{index} {:7.1} Mbit/s {:16} cwnd {:8} flight {:8} bw {:7.1} pace {:7.1} rtt {:?} min {:?} retx {} drops {} rto {}",
+                "{:6} #{index} {:7.1} Mbit/s {:16} cwnd {:8} flight {:8} bw {:7.1} pace {:7.1} rtt {:?} min {:?} retx {} drops {} rto {} spurious {} lost {}",
                 tick * step,
                 (read - before[index]) as f64 * 8.0 / step as f64 / 1000.0,
                 s.phase,
@@ -168,7 +168,9 @@ fn timeline() {
                 s.min_rtt.unwrap_or_default(),
                 s.retransmits,
                 world.links[0].dropped_at_tail + world.links[1].dropped_at_tail,
-                s.timeouts
+                s.timeouts,
+                s.spurious_retransmits,
+                world.links[if pair == Pair::GatewayToClient { 0 } else { 1 }].lost,
             );
             before[index] = read;
         }

@@ -63,7 +63,7 @@ impl Connection {
         if acks {
             self.establish(now);
             self.receiver.demand_ack();
-            self.receiver.accept(segment.seq.origin() + 1, segment.payload, flags.contains(Flags::FIN), now);
+            self.accept(segment.seq.origin() + 1, segment, flags.contains(Flags::FIN), now);
             self.follow_fin();
         } else {
             // Both open at the same time (RFC 9293 3.5, figure 7).
@@ -102,8 +102,12 @@ impl Connection {
         }
         if flags.contains(Flags::RST) {
             // RFC 5961 3.2: only the exact number resets; anything else in the window is asked to prove itself.
-            if seq == next {
-                self.close(End::Reset);
+            if self.state == State::TimeWait {
+                // RFC 1337: an old duplicate that met a closed end must not cut TIME-WAIT short.
+            } else if seq == next {
+                // With both directions delivered a RST only says that the peer is already gone.
+                let delivered = self.receiver.finished() && self.sender.is_delivered();
+                self.close(if delivered { End::Finished } else { End::Reset });
             } else if seq > next && seq < self.receiver.edge() {
                 self.challenge(now);
             }
@@ -117,7 +121,7 @@ impl Connection {
                 self.challenge(now);
             } else {
                 self.heard(now);
-                self.receiver.accept(seq, segment.payload, false, now);
+                self.accept(seq, segment, false, now);
                 self.receiver.demand_ack();
                 if self.state == State::TimeWait {
                     self.enter_time_wait(now);
@@ -138,7 +142,7 @@ impl Connection {
         if place == Place::Closed {
             self.receiver.demand_ack();
         } else {
-            self.receiver.accept(seq, segment.payload, flags.contains(Flags::FIN), now);
+            self.accept(seq, segment, flags.contains(Flags::FIN), now);
         }
         self.follow_fin();
         self.follow_ack(now);
@@ -246,6 +250,10 @@ impl Connection {
             self.sender.update_window(seq, ack, window);
         }
         true
+    }
+
+    fn accept(&mut self, seq: u64, segment: &Segment<'_>, fin: bool, now: Time) {
+        self.receiver.accept(seq, segment.payload, fin, self.sender.rtt(), now);
     }
 
     /// The peer's FIN moves the state on (RFC 9293 3.10.7.4, eighth).

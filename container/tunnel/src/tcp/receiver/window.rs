@@ -6,7 +6,7 @@ use crate::tcp::clock::{MILLISECOND, SECOND, between};
 
 /// Window at the start: a WAN sender's first round trips fit, and ten thousand idle flows promise no more than they hold.
 pub(super) const INITIAL: u64 = 128 << 10;
-/// The window is this many times what was consumed in a round trip. Two would keep pace with a peer that doubles its rate
+/// The window is this many times what arrived in a round trip. Two would keep pace with a peer that doubles its rate
 /// each round trip; the rest covers the queue that makes its round trip longer than the one measured.
 const GROWTH: u64 = 4;
 /// The shortest interval of measuring: on a LAN, batches are further apart than round trips.
@@ -14,16 +14,16 @@ const INTERVAL_MIN: u64 = MILLISECOND;
 /// The interval while no round trip is known.
 const INTERVAL_BLIND: u64 = SECOND / 10;
 
-/// How much the application takes per round trip (dynamic right-sizing).
+/// How much arrives per round trip (dynamic right-sizing).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measure {
-    read: u64,
+    highest: u64,
     since: Time,
 }
 
 impl Measure {
-    pub fn new(read: u64, now: Time) -> Self {
-        Self { read, since: now }
+    pub fn new(highest: u64, now: Time) -> Self {
+        Self { highest, since: now }
     }
 }
 
@@ -33,18 +33,24 @@ impl Receiver {
         self.limit
     }
 
-    /// Raises the limit after the application consumed something. `rtt` is the path's round trip as the sender knows it.
+    /// Raises the limit while the application takes all there is.
+    ///
+    /// What counts is what arrived, also beyond a hole: a peer in slow start must not run into the window because of a lost
+    /// segment.
     pub(super) fn grow_window(&mut self, rtt: Option<u64>, now: Time) {
         let interval = rtt.map_or(INTERVAL_BLIND, |rtt| rtt.max(INTERVAL_MIN));
         if between(self.measure.since, now) < interval {
             return;
         }
-        let taken = self.read - self.measure.read;
-        // A pause is not a rate: scale what was taken to one interval.
-        let taken = taken * interval / between(self.measure.since, now).max(1);
-        self.measure = Measure::new(self.read, now);
+        let highest = self.beyond.end().unwrap_or(self.next);
+        // A pause is not a rate: scale what arrived to one interval.
+        let arrived = (highest - self.measure.highest) * interval / between(self.measure.since, now).max(1);
+        self.measure = Measure::new(highest, now);
+        if !self.is_drained() {
+            return;
+        }
         let most = self.ring_max as u64 - (1 << self.shift);
-        let wanted = (GROWTH * taken).min(most);
+        let wanted = (GROWTH * arrived).min(most);
         // Promise only what the budget could hold.
         if wanted > self.limit && self.ring.budget().left() as u64 > wanted {
             self.limit = wanted;

@@ -62,6 +62,13 @@ pub(super) struct Sample {
     lost_then: u32,
 }
 
+impl Sample {
+    /// When the latest sent of the newly covered segments was sent.
+    pub fn newest_sent_at(&self) -> Option<Time> {
+        self.newest.map(|(at, _)| at)
+    }
+}
+
 fn narrow(micros: u64) -> u32 {
     u32::try_from(micros).unwrap_or(u32::MAX)
 }

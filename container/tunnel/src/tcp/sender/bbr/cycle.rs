@@ -15,6 +15,8 @@ const FULL_ROUNDS: u8 = 3;
 const DRAIN_ROUNDS: u64 = 3;
 /// BBR.Headroom: the share of `inflight_longterm` left to others while cruising.
 const HEADROOM: f64 = 0.15;
+/// The share of a BDP that cruising keeps in flight whatever the headroom.
+const CRUISE_FLOOR: f64 = 0.96;
 /// BBR.ProbeRTTDuration.
 const PROBE_RTT_DURATION: u64 = 200 * MILLISECOND;
 /// Rounds between probes at most, to coexist with Reno and CUBIC.
@@ -83,7 +85,7 @@ impl Bbr {
     }
 
     /// CheckStartupDone.
-    pub(super) fn check_startup(&mut self) {
+    pub(super) fn check_startup(&mut self, now: Time) {
         if self.phase != Phase::Startup {
             return;
         }
@@ -95,6 +97,7 @@ impl Bbr {
             self.inflight_longterm = self.bdp(self.max_bandwidth(), 1.0).max(self.inflight_latest);
         }
         if self.full_bandwidth_reached {
+            self.watch.restart(now);
             self.phase = Phase::Drain;
             self.pacing_gain = DRAIN_PACING_GAIN;
             self.window_gain = WINDOW_GAIN;
@@ -114,6 +117,9 @@ impl Bbr {
 
     pub(super) fn start_down(&mut self, now: Time) {
         self.reset_congestion_signals();
+        if self.phase == Phase::Up {
+            self.watch.restart(now);
+        }
         self.up_acked_per_increment = UNBOUNDED;
         // PickProbeWait: random, so that flows that share a bottleneck do not probe in step.
         self.rounds_since_probe = u64::from(self.random() < 0.5);
@@ -218,6 +224,13 @@ impl Bbr {
         }
         let headroom = self.mss.max((HEADROOM * self.inflight_longterm as f64) as u64);
         self.inflight_longterm.saturating_sub(headroom).max(WINDOW_MIN * self.mss)
+    }
+
+    /// The bound while cruising. Where the buffer is shallow the headroom is larger than the buffer, and giving it up would
+    /// leave the line idle: nearly a BDP is kept.
+    pub(super) fn inflight_cruising(&self) -> u64 {
+        let full = self.bdp(self.max_bandwidth(), CRUISE_FLOOR);
+        self.inflight_with_headroom().max(full.min(self.inflight_longterm))
     }
 
     /// RaiseInflightLongtermSlope.

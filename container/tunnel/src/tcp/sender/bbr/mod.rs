@@ -243,8 +243,8 @@ impl Bbr {
     }
 
     /// A tail loss probe repaired a loss that no acknowledgment showed (RFC 8985 7.4.2).
-    pub fn repaired_unseen(&mut self, bytes: u64) {
-        self.watch.lost(bytes);
+    pub fn repaired_unseen(&mut self, bytes: u64, now: Time) {
+        self.watch.lost(bytes, now);
     }
 
     /// The path carries segments of another size than assumed.
@@ -270,7 +270,7 @@ impl Bbr {
         self.update_congestion(ack);
         self.update_aggregation(ack);
         self.check_full_bandwidth(ack);
-        self.check_startup();
+        self.check_startup(ack.now);
         self.check_drain(ack);
         self.advance_cycle(ack);
         self.update_min_rtt(ack);
@@ -291,7 +291,7 @@ impl Bbr {
             self.loss_round_end = delivery.delivered;
             self.save_for_undo();
         }
-        self.watch.lost(u64::from(sent.length));
+        self.watch.lost(u64::from(sent.length), sent.sent_at);
         if !self.is_probe_sample {
             return;
         }
@@ -426,7 +426,8 @@ impl Bbr {
     /// BoundCwndForModel.
     fn bound_window(&mut self) {
         let longterm = match self.phase {
-            Phase::ProbeRtt | Phase::Cruise => self.inflight_with_headroom(),
+            Phase::ProbeRtt => self.inflight_with_headroom(),
+            Phase::Cruise => self.inflight_cruising(),
             Phase::Down | Phase::Refill | Phase::Up => self.inflight_longterm,
             Phase::Startup | Phase::Drain => UNBOUNDED,
         };

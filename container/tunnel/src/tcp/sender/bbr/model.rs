@@ -36,6 +36,8 @@ pub(super) struct LossWatch {
     delivered: u64,
     /// Lowest round trip since the loss rate was last taken.
     rtt: Option<u64>,
+    /// Segments sent before this time were sent to find the limit; what became of them is another matter.
+    from: Time,
     bad_rounds: u32,
     first_rate: f64,
     /// Loss that does not react to our rate, as a share; and since when that is believed.
@@ -44,11 +46,20 @@ pub(super) struct LossWatch {
 }
 
 impl LossWatch {
-    pub fn lost(&mut self, bytes: u64) {
+    pub fn lost(&mut self, bytes: u64, sent_at: Time) {
         self.in_round = true;
         self.round_lost += bytes;
         self.round_segments += 1;
-        self.lost += bytes;
+        if sent_at >= self.from {
+            self.lost += bytes;
+        }
+    }
+
+    /// Acceleration is over: the loss rate is taken anew, over what is sent from here on.
+    pub fn restart(&mut self, now: Time) {
+        self.from = now;
+        self.bad_rounds = 0;
+        self.reset_rate();
     }
 
     pub fn lost_in_round(&self) -> bool {
@@ -123,7 +134,9 @@ impl Bbr {
         self.round_start = false;
         self.bandwidth_latest = self.bandwidth_latest.max(sample.rate);
         self.inflight_latest = self.inflight_latest.max(sample.delivered);
-        self.watch.delivered += sample.newly_delivered;
+        if sample.newest_sent_at().is_some_and(|at| at >= self.watch.from) {
+            self.watch.delivered += sample.newly_delivered;
+        }
         if let Some(rtt) = sample.rtt {
             self.watch.rtt = Some(self.watch.rtt.map_or(rtt, |low| low.min(rtt)));
         }

@@ -132,7 +132,7 @@ fn asked(message: &Message<[u8]>, settings: &Settings) -> Option<Asked> {
     let name: Name = question.qname().to_name();
     let mut canonical = name.clone();
     canonical.make_canonical();
-    let asked = Asked {
+    Some(Asked {
         id: header.id(),
         name,
         question: Question {
@@ -148,8 +148,7 @@ fn asked(message: &Message<[u8]>, settings: &Settings) -> Option<Asked> {
         // RFC 1035, section 4.2.1.
         limit: 512,
         announce: settings.udp_payload,
-    };
-    Some(asked)
+    })
 }
 
 struct Malformed;

@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn only_a_gateway_that_answers_is_alive() {
-        // Ports below 1 are nobody's: no test can collide with a gateway on this machine.
+        // Port 0 is nobody's: the test can collide with a gateway on this machine.
         let error = ask(&Target::Port(0)).unwrap_err();
         assert!(matches!(error, HealthError::Nobody { port: 0, .. }), "{error}");
         let health = Health::listen(0).unwrap();

@@ -10,6 +10,7 @@ mod health;
 mod log;
 mod plane;
 mod probe;
+mod resolv;
 mod run;
 
 use std::ffi::OsString;

@@ -77,6 +77,12 @@ impl MappingId {
     pub fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// The name with a number, for whoever keeps sockets in a list by it.
+    #[must_use]
+    pub fn from_index(index: usize) -> Self {
+        Self(index as u32)
+    }
 }
 
 /// What a packet of a user needs.
@@ -319,6 +325,7 @@ impl Mappings {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Place {
     peer: PeerId,
     older: u32,

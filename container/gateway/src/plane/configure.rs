@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ebb_tunnel::dns::{Config, ConfigError};
 use ebb_tunnel::policy::Policy;
 use ebb_tunnel::wireguard::{Addresses, PeerConfig, PeerId};
-use ebb_wire::{Digest, FrameError, Live, PublicKey, Refusal, Reply, Request, VERSION, encode};
+use ebb_wire::{Digest, FrameError, Live, PublicKey, Refusal, Reply, Request, VERSION};
 use ipnet::IpNet;
 
 use super::Plane;
+use crate::resolv::host_resolvers;
 
 /// The configuration in force.
 pub(super) struct InForce {
@@ -17,25 +19,19 @@ pub(super) struct InForce {
 }
 
 impl Plane {
-    /// Answers what the daemon has asked.
-    pub(super) fn answer_requests(&mut self) {
-        while let Some(asked) = self.tcp.take_asked() {
-            let reply = match asked.request {
-                Ok(Request::Telemetry) => Reply::Telemetry(self.telemetry()),
-                Ok(Request::Configure(live)) => match self.configure(&live) {
-                    Ok(digest) => Reply::Configured { digest },
-                    Err(refusal) => {
-                        tracing::warn!(reason = %refusal, "refused a configuration; the one before stays in force");
-                        Reply::Refused(refusal)
-                    }
-                },
-                Err(FrameError::Version(_)) => Reply::Refused(Refusal::Version { supported: VERSION }),
-                Err(_) => Reply::Refused(Refusal::Unreadable),
-            };
-            // Only a report of thousands of users would not fit a frame; it is dropped, and the daemon sees no reply.
-            if let Ok(frame) = encode(&reply) {
-                self.tcp.reply(asked.flow, &frame);
-            }
+    /// The answer to a request of the daemon.
+    pub(super) fn control(&mut self, request: Result<Request, FrameError>) -> Reply {
+        match request {
+            Ok(Request::Telemetry) => Reply::Telemetry(self.telemetry()),
+            Ok(Request::Configure(live)) => match self.configure(&live) {
+                Ok(digest) => Reply::Configured { digest },
+                Err(refusal) => {
+                    tracing::warn!(reason = %refusal, "refused a configuration; the one before stays in force");
+                    Reply::Refused(refusal)
+                }
+            },
+            Err(FrameError::Version(_)) => Reply::Refused(Refusal::Version { supported: VERSION }),
+            Err(_) => Reply::Refused(Refusal::Unreadable),
         }
     }
 
@@ -47,12 +43,13 @@ impl Plane {
             return Err(Refusal::OlderGeneration { held, offered: live.generation });
         }
         self.check(live).map_err(|why| Refusal::Invalid { why })?;
+        // The last thing that can be refused, and the first that is changed.
+        self.configure_names(live).map_err(|error| Refusal::Invalid { why: error.to_string() })?;
         let before = self.in_force.take().map(|in_force| in_force.peers).unwrap_or_default();
         let wanted: BTreeSet<_> = live.peers.iter().map(|peer| peer.public_key).collect();
         let (mut added, mut removed) = (0_u32, 0_u32);
         for (_, id) in before.iter().filter(|(key, _)| !wanted.contains(*key)) {
-            self.link.tunnel.remove(*id);
-            self.tcp.forget(*id);
+            self.forget(*id);
             removed += 1;
         }
         // Addresses may have changed hands: first nobody has any, then everybody his own.
@@ -79,12 +76,35 @@ impl Plane {
                 Err(error) => tracing::error!(%error, "a checked peer was refused"),
             }
         }
-        self.policy = Policy::new(&live.routes, &self.pools(), &[]);
-        self.read_interfaces();
+        let policy = Policy::new(&live.routes, &self.pools(), &self.interfaces);
+        self.rules.replace(policy);
         let digest = live.digest();
         tracing::info!(generation = live.generation, %digest, peers = peers.len(), added, removed, "configured");
         self.in_force = Some(InForce { generation: live.generation, digest: digest.clone(), peers });
         Ok(digest)
+    }
+
+    fn configure_names(&mut self, live: &Live) -> Result<(), ConfigError> {
+        let fallback = host_resolvers();
+        let config = Config {
+            session: &self.boot.session,
+            dns: &live.dns,
+            peers: &live.peers,
+            gateway: &self.link.own(),
+            networks: &self.pools(),
+            fallback: &fallback,
+        };
+        self.names.configure(&config)
+    }
+
+    /// Takes everything away from a user.
+    fn forget(&mut self, id: PeerId) {
+        self.link.tunnel.remove(id);
+        self.tcp.forget(id);
+        self.udp.forget(id);
+        self.pings.forget(id);
+        self.names.forget(id);
+        self.fragments.forget(id);
     }
 
     /// Looks for contradictions; nothing has changed when there is one.

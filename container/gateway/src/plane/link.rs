@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ebb_tunnel::Time;
+use ebb_tunnel::packet::fragment::Fragments;
 use ebb_tunnel::packet::{Header, Packet, header_length, icmp, protocol};
 use ebb_tunnel::tcp::{self, Segment};
 use ebb_tunnel::wireguard::{Endpoint, OVERHEAD_BEFORE, PeerId};
@@ -30,11 +31,14 @@ pub struct Link {
     /// Our own addresses inside the tunnel, from which errors are reported.
     own: [IpAddr; 2],
     limiter: icmp::Limiter,
+    /// Of the last packet that was sent in fragments.
+    identification: u32,
 }
 
 impl Link {
-    pub fn new(tunnel: Endpoint, outer: Outer, own: [IpAddr; 2], now: Time) -> Self {
-        Self { tunnel, outer, own, limiter: icmp::Limiter::new(now) }
+    /// `identification` is where the identifications of fragmented packets start; it should be random.
+    pub fn new(tunnel: Endpoint, outer: Outer, own: [IpAddr; 2], identification: u32, now: Time) -> Self {
+        Self { tunnel, outer, own, limiter: icmp::Limiter::new(now), identification }
     }
 
     /// Our own addresses inside the tunnel.
@@ -54,6 +58,27 @@ impl Link {
             self.outer.push(length, path);
         }
         Sent::Yes
+    }
+
+    /// Sends a whole packet that may be longer than [`MTU`], in fragments then.
+    #[cold]
+    pub fn send_fragments(&mut self, peer: PeerId, packet: &[u8], now: Time) {
+        self.identification = self.identification.wrapping_add(1);
+        let mut fragments = Fragments::new(packet, MTU, self.identification);
+        while self.send(peer, now, |out| fragments.next(out)) == Sent::Yes {}
+    }
+
+    /// Sends an echo, in fragments if it must be.
+    pub fn send_echo(&mut self, peer: PeerId, echo: &icmp::Echo<'_>, from: IpAddr, to: IpAddr, now: Time) {
+        let length = header_length(to) + icmp::HEADER + echo.data.len();
+        if length <= usize::from(MTU) {
+            self.send(peer, now, |out| echo.write_packet(out, from, to));
+            return;
+        }
+        let mut packet = vec![0; length];
+        if echo.write_packet(&mut packet, from, to).is_some() {
+            self.send_fragments(peer, &packet, now);
+        }
     }
 
     /// Reports why a packet was not delivered, if an error may be sent for it.

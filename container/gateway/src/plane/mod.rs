@@ -10,12 +10,18 @@
 //! part of the peers and a socket of the same port (SO_REUSEPORT).
 
 mod configure;
+mod dispatch;
+mod icmp_errors;
 mod link;
 mod outer;
+mod ping;
 mod poller;
+mod resolver;
+mod rules;
 mod table;
 mod tcp;
 mod telemetry;
+mod udp;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,19 +29,23 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use ebb_tunnel::Time;
-use ebb_tunnel::packet::{Packet, icmp, protocol};
-use ebb_tunnel::policy::Policy;
+use ebb_tunnel::packet::fragment::Reassembly;
 use ebb_tunnel::tcp::Budget;
 use ebb_tunnel::wireguard::{Addresses, Endpoint, PeerConfig, PeerId, Received};
-use ebb_wire::{Boot, CONTROL_PORT, DAEMON_ADDRESS, GATEWAY_ADDRESS};
+use ebb_wire::{Boot, DAEMON_ADDRESS};
 use ipnet::IpNet;
 
 use crate::clock::Clock;
 use configure::InForce;
 use link::{Link, MTU};
 use outer::{Intake, Outer};
+use ping::Pings;
 use poller::{EventFlags, Poller, Source};
-use tcp::{Answer, Context};
+use resolver::Names;
+use rules::Rules;
+use table::Handle;
+use tcp::Context;
+use udp::Datagrams;
 
 /// Receive calls of one turn, so that a flood of datagrams cannot keep the flows from being served.
 const RECEIVES: usize = 4;
@@ -73,7 +83,13 @@ pub struct Plane {
     intake: Option<Box<Intake>>,
     link: Link,
     tcp: tcp::Flows,
-    policy: Policy,
+    udp: Datagrams,
+    pings: Pings,
+    names: Names,
+    fragments: Reassembly<PeerId>,
+    rules: Rules,
+    /// Addresses of the interfaces, as last read.
+    interfaces: Vec<IpAddr>,
     boot: Boot,
     /// 32 random hexadecimal digits.
     instance: String,
@@ -106,13 +122,20 @@ impl Plane {
         let (tunnel, control) = Endpoint::with_peer(&boot.private_key, MTU, control, now);
         let (v4, v6) = boot.addresses();
         let instance: [u8; 16] = random()?;
+        let identification = u32::from_ne_bytes(random()?);
+        let rules = Rules::new();
         let mut plane = Self {
             clock,
             poller,
             intake: Some(Box::default()),
-            link: Link::new(tunnel, outer, [v4.into(), v6.into()], now),
+            link: Link::new(tunnel, outer, [v4.into(), v6.into()], identification, now),
             tcp: tcp::Flows::new(Budget::new(limits.memory), random()?, limits.flows(), now),
-            policy: Policy::default(),
+            udp: Datagrams::new(limits.mappings(), limits.segmentation, now),
+            pings: Pings::new(now),
+            names: Names::new(random()?, rules.reachable()),
+            fragments: Reassembly::default(),
+            rules,
+            interfaces: Vec::new(),
             instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
             boot,
             control,
@@ -181,13 +204,19 @@ impl Plane {
                 }
                 Source::Signal => noticed.push(Noticed::Signal),
                 Source::Health => noticed.push(Noticed::Health),
-                Source::Udp(_) | Source::Ping(_) | Source::Resolver(_) => {}
+                Source::Udp(handle) => self.datagrams_arrived(handle, flags, now),
+                Source::Ping(handle) => {
+                    let mut cx = Context { link: &mut self.link, poller: &self.poller, now };
+                    self.pings.event(handle, flags, &mut cx);
+                }
+                Source::Resolver(handle) => self.names.event(handle, now),
             }
         }
         self.expire(now);
-        let mut cx = Context { link: &mut self.link, poller: &self.poller, now: self.clock.now() };
+        let now = self.clock.now();
+        let mut cx = Context { link: &mut self.link, poller: &self.poller, now };
         self.tcp.serve(&mut cx);
-        self.answer_requests();
+        self.answer_questions(now);
         self.link.flush();
         self.watch_room()
     }
@@ -196,18 +225,28 @@ impl Plane {
         if self.tcp.has_work() && !self.link.outer.is_blocked() {
             return Duration::ZERO;
         }
-        let deadlines =
-            [Some(until), Some(self.housekeeping_at), self.link.tunnel.deadline(), self.tcp.deadline()];
+        let deadlines = [
+            Some(until),
+            Some(self.housekeeping_at),
+            self.link.tunnel.deadline(),
+            self.tcp.deadline(),
+            self.udp.deadline(),
+            self.pings.deadline(),
+            self.names.deadline(),
+            self.fragments.deadline(),
+        ];
         deadlines.into_iter().flatten().min().unwrap_or(until).since(self.clock.now())
     }
 
     fn expire(&mut self, now: Time) {
-        if self.link.tunnel.deadline().is_some_and(|at| at <= now) {
-            self.link.tunnel.expire(now);
+        self.link.tunnel.expire(now);
+        self.tcp.expire(now);
+        self.udp.expire(&mut Context { link: &mut self.link, poller: &self.poller, now });
+        self.pings.expire(now);
+        if self.names.deadline().is_some_and(|at| at <= now) {
+            self.names.expire(now);
         }
-        if self.tcp.deadline().is_some_and(|at| at <= now) {
-            self.tcp.expire(now);
-        }
+        self.expire_fragments(now);
         if self.housekeeping_at <= now {
             self.housekeeping_at = now + HOUSEKEEPING;
             if now.since(self.interfaces_at) >= INTERFACES {
@@ -248,25 +287,25 @@ impl Plane {
             }
         }
         self.intake = Some(intake);
+        let now = self.clock.now();
+        self.udp.flush(&mut Context { link: &mut self.link, poller: &self.poller, now });
     }
 
-    /// Takes a packet from a peer.
-    #[inline]
-    fn packet(&mut self, peer: PeerId, packet: &Packet<'_>, now: Time) {
-        if packet.protocol == protocol::TCP && packet.fragment.is_none() {
-            let (policy, control, link) = (&self.policy, self.control, &mut self.link);
-            let own = link.own();
-            let answer = |to| answer(policy, own, control, peer, to);
-            let mut cx = Context { link, poller: &self.poller, now };
-            return self.tcp.receive(peer, packet, answer, &mut cx);
-        }
-        self.link.report(peer, icmp::Error::Protocol, packet, now);
+    fn datagrams_arrived(&mut self, handle: Handle, flags: EventFlags, now: Time) {
+        let Some(mut intake) = self.intake.take() else { return };
+        let mut cx = Context { link: &mut self.link, poller: &self.poller, now };
+        self.udp.event(handle, flags, &mut intake, &mut cx);
+        self.intake = Some(intake);
     }
 
     /// Reads the addresses of the interfaces, which are nobody's destination.
     fn read_interfaces(&mut self) {
         match own_addresses() {
-            Ok(addresses) => self.policy.set_own(&addresses),
+            Ok(addresses) if addresses == self.interfaces => {}
+            Ok(addresses) => {
+                self.rules.set_own(&addresses);
+                self.interfaces = addresses;
+            }
             Err(error) => {
                 tracing::warn!(%error, "the interfaces cannot be read; the last known addresses stay refused");
             }
@@ -289,28 +328,12 @@ impl Plane {
 impl Limits {
     /// TCP flows that may exist. Each takes a file; the rest is for datagrams, resolvers and the gateway itself.
     fn flows(&self) -> usize {
-        self.files.saturating_sub(self.files / 8 + 64)
+        self.files.saturating_sub(self.files / 4 + 64)
     }
-}
 
-/// Who answers a new connection.
-fn answer(
-    policy: &Policy,
-    own: [IpAddr; 2],
-    control: PeerId,
-    peer: PeerId,
-    to: SocketAddr,
-) -> Result<Answer, icmp::Error> {
-    if peer == control {
-        let is_control = to == SocketAddr::from((GATEWAY_ADDRESS, CONTROL_PORT));
-        return Ok(if is_control { Answer::Control } else { Answer::Nobody });
-    }
-    if own.contains(&to.ip()) {
-        return Ok(Answer::Nobody);
-    }
-    match policy.check(to.ip()) {
-        Ok(()) => Ok(Answer::Host),
-        Err(_) => Err(icmp::Error::Prohibited),
+    /// UDP mappings that may exist; each takes a file too.
+    fn mappings(&self) -> u32 {
+        u32::try_from(self.files / 5).unwrap_or(u32::MAX)
     }
 }
 

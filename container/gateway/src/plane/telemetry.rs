@@ -32,8 +32,8 @@ impl Plane {
             peers: peers.collect(),
             flows: Flows {
                 tcp: self.tcp.len() as u32,
-                udp: 0,
-                icmp: 0,
+                udp: self.udp.len() as u32,
+                icmp: self.pings.len() as u32,
                 refused: self.refused + self.tcp.refused(),
                 buffered_bytes: self.tcp.buffered() as u64,
             },

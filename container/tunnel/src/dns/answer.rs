@@ -79,7 +79,7 @@ fn start(asked: &Asked) -> AdditionalBuilder<Vec<u8>> {
     *builder.header_mut() = answering(asked);
     let mut builder = builder.question();
     // One question always fits.
-    let _ = builder.push((&asked.name, asked.question.rtype));
+    let _ = builder.push((&asked.name, asked.question.rtype, asked.class));
     builder.additional()
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Asked {
     /// The name as the client wrote it; some check that they get it back so (0x20).
     pub name: Name,
     pub question: Question,
+    /// Only IN is served, but an error repeats the question as it was.
+    pub class: Class,
     pub recursion_desired: bool,
     /// Whether the client understands the AD bit (RFC 6840, section 5.7).
     pub wants_ad: bool,
@@ -94,7 +96,7 @@ pub(super) fn read(message: &[u8], transport: Transport, settings: &Settings) ->
     if message.header_counts().qdcount() != 1 || message.as_slice().len() > LONGEST {
         return Read::Refuse(answer::bare(header, OptRcode::FORMERR));
     }
-    let Some((mut asked, class)) = asked(message, settings) else {
+    let Some(mut asked) = asked(message, settings) else {
         return Read::Refuse(answer::bare(header, OptRcode::FORMERR));
     };
     let opt = match opt(message) {
@@ -113,14 +115,14 @@ pub(super) fn read(message: &[u8], transport: Transport, settings: &Settings) ->
     if transport == Transport::Tcp {
         asked.limit = usize::from(u16::MAX);
     }
-    match unwanted(version, class, asked.question.rtype) {
+    match unwanted(version, asked.class, asked.question.rtype) {
         Some(failure) => Read::Refuse(answer::failure(&asked, failure)),
         None => Read::Ask(asked),
     }
 }
 
-/// The question as if there were no OPT record, and its class.
-fn asked(message: &Message<[u8]>, settings: &Settings) -> Option<(Asked, Class)> {
+/// The question as if there were no OPT record.
+fn asked(message: &Message<[u8]>, settings: &Settings) -> Option<Asked> {
     let header = message.header();
     let question = message.sole_question().ok()?;
     // Nothing precedes the question that its name could point to.
@@ -130,7 +132,7 @@ fn asked(message: &Message<[u8]>, settings: &Settings) -> Option<(Asked, Class)>
     let name: Name = question.qname().to_name();
     let mut canonical = name.clone();
     canonical.make_canonical();
-    let asked = Asked {
+    Some(Asked {
         id: header.id(),
         name,
         question: Question {
@@ -139,14 +141,14 @@ fn asked(message: &Message<[u8]>, settings: &Settings) -> Option<(Asked, Class)>
             dnssec_ok: false,
             checking_disabled: header.cd(),
         },
+        class: question.qclass(),
         recursion_desired: header.rd(),
         wants_ad: header.ad(),
         edns: false,
         // RFC 1035, section 4.2.1.
         limit: 512,
         announce: settings.udp_payload,
-    };
-    Some((asked, question.qclass()))
+    })
 }
 
 struct Malformed;

@@ -16,6 +16,20 @@ pub struct PeerId {
     pub(super) generation: u32,
 }
 
+impl PeerId {
+    /// The name as a number, for those who only tell peers apart.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// The way back.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self { slot: bits as u32, generation: (bits >> 32) as u32 }
+    }
+}
+
 #[cfg(test)]
 impl PeerId {
     /// A name without a peer.

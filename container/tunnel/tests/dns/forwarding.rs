@@ -175,6 +175,7 @@ fn errors_move_on_to_the_next_upstream_at_once() {
         bed.reply(&second, &second.error(rcode));
         let answer = bed.answer();
         assert_eq!((answer.rcode(), answer.error()), (OptRcode::SERVFAIL, Some(23)));
+        assert_eq!((bed.resolver.stats().failures, bed.resolver.stats().unresolved), (2, 1));
         assert_eq!(bed.now, Time::ZERO);
     }
 }
@@ -229,6 +230,8 @@ fn a_truncated_answer_is_fetched_over_tcp_and_cut_for_the_client() {
     assert!(answers[0].truncated() && answers[0].records().is_empty());
     assert!(!answers[1].truncated());
     assert_eq!(answers[1].records().len(), 1);
+    let stats = bed.resolver.stats();
+    assert_eq!((stats.attempts, stats.tcp_attempts, stats.failures), (2, 1, 0));
     // Over TCP the client gets it from the cache.
     assert_eq!(bed.at_once(&txt.tcp()).records().len(), 1);
 }

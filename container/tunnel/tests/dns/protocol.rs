@@ -102,7 +102,11 @@ fn transfers_meta_types_and_other_classes_are_refused_even_for_names_known_here(
     for class in [Class::CH, Class::HS, Class::NONE, Class::ANY] {
         let mut builder = MessageBuilder::new_vec().question();
         builder.push((name("version.bind"), Rtype::TXT, class)).unwrap();
-        assert_eq!(raw(&mut bed, &builder.finish()).unwrap().rcode(), OptRcode::REFUSED);
+        let answer = raw(&mut bed, &builder.finish()).unwrap();
+        assert_eq!(answer.rcode(), OptRcode::REFUSED);
+        // Clients ignore an answer that does not repeat their question.
+        let question = answer.message.sole_question().unwrap();
+        assert_eq!((question.qtype(), question.qclass()), (Rtype::TXT, class));
     }
     assert_eq!(bed.resolver.stats().refused, 18);
 }

@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use super::open::{Far, Open};
 use super::relay::Relay;
 use super::{Context, Flows, Key, Stage};
+use crate::plane::icmp_errors::from_errno;
 use crate::plane::poller::{EventFlags, Source};
 use crate::plane::table::Handle;
 
@@ -172,12 +173,5 @@ fn start(key: &Key) -> io::Result<Socket> {
 
 /// What ICMP has to say about an error of the kernel; `None` where a reset says it.
 fn reason(error: &io::Error) -> Option<icmp::Error> {
-    match Errno::from_io_error(error)? {
-        Errno::NETUNREACH | Errno::AFNOSUPPORT | Errno::NETDOWN | Errno::ADDRNOTAVAIL => {
-            Some(icmp::Error::NoRoute)
-        }
-        Errno::HOSTUNREACH | Errno::HOSTDOWN => Some(icmp::Error::Host),
-        Errno::ACCESS | Errno::PERM => Some(icmp::Error::Prohibited),
-        _ => None,
-    }
+    Errno::from_io_error(error).and_then(from_errno).filter(|error| *error != icmp::Error::Port)
 }

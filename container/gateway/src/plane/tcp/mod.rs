@@ -23,7 +23,7 @@ use super::poller::{EventFlags, Poller};
 use super::table::{Handle, Table};
 use connect::Connecting;
 use open::{Far, Open, Outcome};
-pub use service::{Asked, Service};
+pub use service::{Asked, Question, Service};
 
 /// Which connection: whose, to where, from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +56,8 @@ pub enum Answer {
     Host,
     /// The gateway's control server.
     Control,
+    /// The gateway's resolver.
+    Resolver,
     /// Nobody: the port is closed.
     Nobody,
 }
@@ -193,6 +195,7 @@ impl Flows {
         match answer(key.local) {
             Ok(Answer::Host) => self.connect(key, syn, cx),
             Ok(Answer::Control) => self.serve_here(key, &syn, Service::control(), cx),
+            Ok(Answer::Resolver) => self.serve_here(key, &syn, Service::resolver(), cx),
             Ok(Answer::Nobody) => Self::refuse(&key, &syn, None, cx),
             Err(error) => {
                 self.refused += 1;
@@ -262,8 +265,9 @@ impl Flows {
             let Stage::Open(open) = &mut flow.stage else { continue };
             let outcome = open.pump(&flow.key, cx);
             if let Far::Own(service) = &mut open.far {
-                while let Some(request) = service.take() {
-                    self.asked.push(Asked { flow: handle, request });
+                while let Some(what) = service.take() {
+                    let (peer, from) = (flow.key.peer, flow.key.remote);
+                    self.asked.push(Asked { flow: handle, peer, from, what });
                 }
             }
             match outcome {

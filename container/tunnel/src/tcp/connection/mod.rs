@@ -152,6 +152,7 @@ pub struct Connection {
     /// Shifts for windows we send and windows we receive; zero until agreed on (RFC 7323 section 2).
     shift_out: u8,
     shift_in: u8,
+    scales: bool,
     clock: Option<Clock>,
     /// When the last segment arrived.
     heard_at: Time,
@@ -223,9 +224,10 @@ impl Connection {
             remote_initial: Seq(0),
             handshake: Handshake { send: true, sent_at: now, attempts: 0, resend_at: None },
             sender: Sender::new(initial + 1, settings, budget, now),
-            receiver: Receiver::new(Seq(0).origin(), 0, settings, budget, now),
+            receiver: Receiver::new(Seq(0).origin(), 0, false, settings, budget, now),
             shift_out: 0,
             shift_in: 0,
+            scales: false,
             clock: settings.timestamps.then_some(Clock { offset: isn.rotate_left(13), recent: 0 }),
             heard_at: now,
             pokes: 0,
@@ -243,6 +245,7 @@ impl Connection {
     fn synchronise(&mut self, seq: Seq, window: u16, options: &Options, budget: &Budget) {
         self.remote_initial = seq;
         if let Some(shift) = options.window_scale {
+            self.scales = true;
             self.shift_in = shift;
             self.shift_out = self.offered_shift();
         }
@@ -252,7 +255,8 @@ impl Connection {
         let mss = options.mss.map(|mss| mss.saturating_sub(self.option_octets()));
         self.sender.agree(mss, room, options.sack_permitted, self.remote.is_ipv6(), self.now);
         let first = seq.origin() + 1;
-        self.receiver = Receiver::new(first, self.shift_out, &self.settings, budget, self.now);
+        let selective = options.sack_permitted;
+        self.receiver = Receiver::new(first, self.shift_out, selective, &self.settings, budget, self.now);
         // The window of a SYN is never scaled (RFC 7323 2.2).
         self.sender.update_window(first - 1, self.initial, u64::from(window));
     }

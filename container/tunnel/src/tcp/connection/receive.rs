@@ -102,8 +102,12 @@ impl Connection {
         }
         if flags.contains(Flags::RST) {
             // RFC 5961 3.2: only the exact number resets; anything else in the window is asked to prove itself.
-            if seq == next {
-                self.close(End::Reset);
+            if self.state == State::TimeWait {
+                // RFC 1337: an old duplicate that met a closed end must not cut TIME-WAIT short.
+            } else if seq == next {
+                // With both directions delivered a RST only says that the peer is already gone.
+                let delivered = self.receiver.finished() && self.sender.is_delivered();
+                self.close(if delivered { End::Finished } else { End::Reset });
             } else if seq > next && seq < self.receiver.edge() {
                 self.challenge(now);
             }

@@ -72,7 +72,7 @@ impl Connection {
             // Not more than the peer offers: it then sees one size in both directions.
             mss: Some(self.segment_room() as u16),
             // An answer offers what was offered (RFC 7323 2.2, RFC 2018 section 2).
-            window_scale: (!answers || self.shift_out > 0).then(|| self.offered_shift()),
+            window_scale: (!answers || self.scales).then(|| self.offered_shift()),
             sack_permitted: !answers || self.sender.is_selective(),
             ..Options::default()
         };

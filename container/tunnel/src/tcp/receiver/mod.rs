@@ -40,6 +40,8 @@ pub(super) struct Receiver {
     recent: [u64; RECENT],
     recents: usize,
     duplicate: Option<(u64, u64)>,
+    /// Whether the peer takes SACK blocks.
+    selective: bool,
     /// Position of the peer's FIN, once seen; whether everything before it arrived.
     fin: Option<u64>,
     finished: bool,
@@ -63,8 +65,16 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// A receiver whose first byte of data has position `first`. `shift` is our window scale.
-    pub fn new(first: u64, shift: u8, settings: &Settings, budget: &Budget, now: Time) -> Self {
+    /// A receiver whose first byte of data has position `first`. `shift` is our window scale, `selective` whether the
+    /// peer permits SACK.
+    pub fn new(
+        first: u64,
+        shift: u8,
+        selective: bool,
+        settings: &Settings,
+        budget: &Budget,
+        now: Time,
+    ) -> Self {
         let ring_max = settings.ring_max.next_power_of_two();
         let limit = window::INITIAL.min(ring_max as u64 - (1 << shift));
         Self {
@@ -77,6 +87,7 @@ impl Receiver {
             recent: [0; RECENT],
             recents: 0,
             duplicate: None,
+            selective,
             fin: None,
             finished: false,
             advertised: first,
@@ -274,7 +285,7 @@ impl Receiver {
 
     /// Whether acknowledgments have to carry more than a number: those do not ride on data.
     pub fn has_reports(&self) -> bool {
-        self.duplicate.is_some() || !self.beyond.is_empty()
+        self.selective && (self.duplicate.is_some() || !self.beyond.is_empty())
     }
 
     /// When a delayed acknowledgment is due.
@@ -299,6 +310,9 @@ impl Receiver {
     /// SACK blocks for the next acknowledgment: a duplicate first (RFC 2883), then the ranges that arrived last.
     pub fn reports(&mut self) -> SackBlocks {
         let mut blocks = SackBlocks::default();
+        if !self.selective {
+            return blocks;
+        }
         let mut push = |left, right| blocks.push(Seq::from_position(left), Seq::from_position(right));
         if let Some((left, right)) = self.duplicate.take() {
             push(left, right);

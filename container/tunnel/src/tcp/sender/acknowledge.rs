@@ -26,14 +26,25 @@ pub(in crate::tcp) struct Acknowledged<'a> {
 
 /// Round trips of newly delivered segments: RTO wants the longest, so that it is not surprised.
 #[derive(Default)]
-struct Longest(Option<u64>);
+struct Longest {
+    rtt: Option<u64>,
+    /// A retransmission was acknowledged cumulatively: what it acknowledges besides may have arrived long ago.
+    unclear: bool,
+}
 
 impl Longest {
     fn see(&mut self, sent: &Sent, now: Time) {
-        if !sent.retransmitted() {
+        if sent.retransmitted() {
+            self.unclear = true;
+        } else {
             let rtt = between(sent.sent_at, now);
-            self.0 = Some(self.0.map_or(rtt, |longest| longest.max(rtt)));
+            self.rtt = Some(self.rtt.map_or(rtt, |longest| longest.max(rtt)));
         }
+    }
+
+    /// The sample, by Karn's rule (RFC 6298 section 3) taken for the acknowledgment as a whole.
+    fn sample(&self) -> Option<u64> {
+        self.rtt.filter(|_| !self.unclear)
     }
 }
 
@@ -70,7 +81,7 @@ impl Sender {
         }
         self.end_probe(acknowledged, needless, sample.newly_delivered > 0, now);
 
-        if let Some(rtt) = longest.0.or(acknowledged.rtt.filter(|_| advanced)) {
+        if let Some(rtt) = longest.sample().or(acknowledged.rtt.filter(|_| advanced)) {
             self.rtt.sample(rtt);
         }
         if advanced || sample.newly_delivered > 0 {

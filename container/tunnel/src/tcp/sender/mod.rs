@@ -280,6 +280,11 @@ impl Sender {
         self.selective
     }
 
+    /// Whether everything up to our FIN is acknowledged, and at most the FIN itself is not.
+    pub fn is_delivered(&self) -> bool {
+        self.fin_queued && self.una >= self.end
+    }
+
     /// The oldest unacknowledged position.
     pub fn una(&self) -> u64 {
         self.una

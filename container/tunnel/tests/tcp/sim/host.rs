@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ebb_tunnel::Time;
-use ebb_tunnel::tcp::{Budget, Connection, Flags, Segment, Settings, State, SynInfo};
+use ebb_tunnel::tcp::{Budget, Connection, Flags, Segment, Settings, State, SynInfo, reset_for};
 
 use super::app::App;
 
@@ -41,6 +41,7 @@ pub struct Ours {
     /// A SYN that waits for the connect on the other side, and how long that takes.
     pending: Option<(SynInfo, Time)>,
     connect_takes: u64,
+    resets: Vec<Vec<u8>>,
     pub memory_max: u64,
 }
 
@@ -56,6 +57,7 @@ impl Ours {
             isn,
             pending: None,
             connect_takes,
+            resets: Vec::new(),
             memory_max: 0,
         }
     }
@@ -72,8 +74,17 @@ impl Ours {
             isn,
             pending: None,
             connect_takes: 0,
+            resets: Vec::new(),
             memory_max: 0,
         }
+    }
+
+    /// The other end of [`Ours::active`], opening as well.
+    pub fn opening(port: u16, settings: Settings, budget: Budget, isn: u32, now: Time) -> Self {
+        let mut ours = Self::passive(port, settings, budget, isn, 0);
+        ours.connection =
+            Some(Connection::open(ours.local, ours.remote, &ours.settings, &ours.budget, isn, now));
+        ours
     }
 
     fn answer(&mut self, syn: &SynInfo, now: Time) {
@@ -87,6 +98,13 @@ impl Endpoint for Ours {
     fn receive(&mut self, bytes: &[u8], now: Time) {
         let segment = Segment::parse(bytes).expect("segments in the simulation are well formed");
         match &mut self.connection {
+            Some(connection) if connection.ended().is_some() => {
+                // As the gateway does once it has forgotten the flow.
+                let mut out = [0; 64];
+                if let Some(length) = reset_for(&segment, self.local, self.remote, &mut out) {
+                    self.resets.push(out[..length].to_vec());
+                }
+            }
             Some(connection) => connection.receive(&segment, now),
             None => {
                 if let Some(syn) = SynInfo::of(&segment) {
@@ -104,6 +122,10 @@ impl Endpoint for Ours {
     }
 
     fn transmit(&mut self, out: &mut [u8], now: Time) -> Option<usize> {
+        if let Some(bytes) = self.resets.pop() {
+            out[..bytes.len()].copy_from_slice(&bytes);
+            return Some(bytes.len());
+        }
         let connection = self.connection.as_mut()?;
         let length = connection.transmit(out, now);
         self.memory_max = self.memory_max.max(connection.statistics().memory);

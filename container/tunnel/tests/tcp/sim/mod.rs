@@ -240,7 +240,7 @@ impl World {
     /// Runs until every end is over, or until `until`. Returns whether all are over.
     pub fn run(&mut self, until: Time) -> bool {
         loop {
-            if self.hosts.iter().all(|host| host.endpoint.is_over()) {
+            if self.hosts.iter().all(|host| host.endpoint.is_over() && host.app.saw_end) {
                 return true;
             }
             if !self.step(until) {

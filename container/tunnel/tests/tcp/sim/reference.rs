@@ -73,7 +73,7 @@ pub struct Reference {
     fin: bool,
     fin_sent: bool,
     peer_window: u64,
-    peer_shift: u8,
+    peer_shift: Option<u8>,
     peer_mss: u64,
     peer_sacks: bool,
     flights: BTreeMap<u64, Flight>,
@@ -122,7 +122,7 @@ impl Reference {
             fin: false,
             fin_sent: false,
             peer_window: 0,
-            peer_shift: 0,
+            peer_shift: None,
             peer_mss: 536,
             peer_sacks: false,
             flights: BTreeMap::new(),
@@ -174,7 +174,7 @@ impl Reference {
                 options.extend([2, 4]);
                 options.extend(self.manners.mss.to_be_bytes());
             }
-            if let Some(shift) = self.manners.shift.filter(|_| self.active || self.peer_shift > 0) {
+            if let Some(shift) = self.manners.shift.filter(|_| self.active || self.peer_shift.is_some()) {
                 options.extend([1, 3, 3, shift]);
             }
             if self.manners.sacks {
@@ -231,11 +231,7 @@ impl Reference {
     }
 
     fn shift_in_force(&self) -> u8 {
-        if self.peer_shift > 0 || self.peer_scales() { self.manners.shift.unwrap_or(0) } else { 0 }
-    }
-
-    fn peer_scales(&self) -> bool {
-        self.peer_shift != 0
+        if self.peer_shift.is_some() { self.manners.shift.unwrap_or(0) } else { 0 }
     }
 
     fn take_syn(&mut self, segment: &Segment<'_>) {
@@ -244,8 +240,7 @@ impl Reference {
         self.edge = self.rcv + 65_535;
         self.peer_mss = u64::from(segment.options.mss.unwrap_or(536));
         self.peer_sacks = segment.options.sack_permitted && self.manners.sacks;
-        self.peer_shift =
-            if self.manners.shift.is_some() { segment.options.window_scale.unwrap_or(0) } else { 0 };
+        self.peer_shift = self.manners.shift.and(segment.options.window_scale);
         self.peer_window = u64::from(segment.window);
     }
 
@@ -259,6 +254,7 @@ impl Reference {
         let ack = Self::near(self.base, segment.ack, self.una);
         assert!(ack <= self.nxt, "the peer acknowledges what was never sent");
         let mut sampled = None;
+        let mut unclear = false;
         if ack > self.una {
             while let Some(entry) = self.flights.first_entry() {
                 let end = entry.key() + entry.get().length + u64::from(entry.get().fin);
@@ -266,7 +262,8 @@ impl Reference {
                     break;
                 }
                 let flight = entry.remove();
-                if !flight.resent && !flight.sacked {
+                unclear |= flight.resent;
+                if !flight.sacked {
                     sampled = Some(self.now - flight.sent_at);
                 }
             }
@@ -288,12 +285,12 @@ impl Reference {
                 }
             }
         }
-        if let Some(sample) = sampled {
+        if let Some(sample) = sampled.filter(|_| !unclear) {
             let sample = sample as f64;
             self.srtt = if self.srtt == 0.0 { sample } else { self.srtt * 0.875 + sample * 0.125 };
         }
         if ack >= self.una {
-            self.peer_window = u64::from(segment.window) << self.peer_shift;
+            self.peer_window = u64::from(segment.window) << self.peer_shift.unwrap_or(0);
         }
     }
 

@@ -17,19 +17,19 @@ pub const DEFAULT_MTU: u16 = 1420;
 pub const KEY_PLACEHOLDER: &str = "PASTE-YOUR-PRIVATE-KEY-HERE";
 
 /// Everything that stands in a client configuration.
-pub struct ClientFile<'a> {
+pub struct ClientFile {
     /// For which session.
-    pub session: &'a Session,
+    pub session: Session,
     /// For whom.
-    pub user: &'a User,
+    pub user: User,
     /// The user's addresses inside the tunnel.
     pub addresses: (Ipv4Addr, Ipv6Addr),
     /// The user's private key, if Ebb made it.
-    pub private_key: Option<&'a PrivateKey>,
+    pub private_key: Option<PrivateKey>,
     /// The gateway's public key.
     pub gateway_key: PublicKey,
     /// Where the gateway listens, or will.
-    pub endpoint: &'a Endpoint,
+    pub endpoint: Endpoint,
     /// MTU of the client's interface.
     pub mtu: u16,
 }
@@ -54,13 +54,13 @@ pub struct Connection {
     pub persistent_keepalive_seconds: Option<u64>,
 }
 
-impl ClientFile<'_> {
+impl ClientFile {
     /// The configuration for programs.
     #[must_use]
     pub fn connection(&self) -> Connection {
         let (v4, v6) = self.addresses;
         Connection {
-            private_key: self.private_key.cloned(),
+            private_key: self.private_key.clone(),
             gateway_key: self.gateway_key,
             endpoint: self.endpoint.clone(),
             addresses: vec![v4.into(), v6.into()],
@@ -74,8 +74,8 @@ impl ClientFile<'_> {
     #[must_use]
     pub fn render(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::new());
-        let key =
-            self.private_key.map_or_else(|| Zeroizing::new(KEY_PLACEHOLDER.to_owned()), PrivateKey::reveal);
+        let placeholder = || Zeroizing::new(KEY_PLACEHOLDER.to_owned());
+        let key = self.private_key.as_ref().map_or_else(placeholder, PrivateKey::reveal);
         let (v4, v6) = self.addresses;
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# {} at {}, made by Ebb", self.user.name, self.session.name);
@@ -133,12 +133,12 @@ mod tests {
     fn render(session: &Session, key: Option<&PrivateKey>, host: &str) -> String {
         let user = User { persistent_keepalive: None, ..User::new("alice".parse().unwrap()) };
         let file = ClientFile {
-            session,
-            user: &user,
+            session: session.clone(),
+            user,
             addresses: ebb_core::spec::addresses(&session.addresses, 2),
-            private_key: key,
+            private_key: key.cloned(),
             gateway_key: PrivateKey::from_random([3; 32]).public(),
-            endpoint: &Endpoint { host: host.to_owned(), port: 41820 },
+            endpoint: Endpoint { host: host.to_owned(), port: 41820 },
             mtu: DEFAULT_MTU,
         };
         file.render().to_string()

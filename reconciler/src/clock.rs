@@ -23,14 +23,12 @@ pub fn monotonic() -> Time {
 
 /// The monotonic instant at which `time` is reached, for timers.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn instant_of(time: Time) -> tokio::time::Instant {
     tokio::time::Instant::now() + time.since(monotonic())
 }
 
 /// The monotonic instant at which the wall clock will show `at`, if nobody sets it.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn instant_at(at: Timestamp) -> tokio::time::Instant {
     let wait = at.duration_since(now()).unsigned_abs();
     if at <= now() { tokio::time::Instant::now() } else { tokio::time::Instant::now() + wait }

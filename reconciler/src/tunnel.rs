@@ -188,7 +188,6 @@ impl Shared {
     }
 
     /// Wakes streams that can go on. A stream that is woken in vain registers again.
-    #[expect(clippy::disallowed_methods, reason = "the order in which streams wake is of no consequence")]
     fn wake(&self) {
         for wakers in self.wakers().values_mut() {
             wakers.read.take().into_iter().chain(wakers.write.take()).for_each(Waker::wake);

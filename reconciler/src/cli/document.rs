@@ -58,7 +58,7 @@ pub(super) fn keygen(output: Output) -> Outcome {
     match output {
         Output::Text => println!("private {}\npublic  {}", *key.reveal(), key.public()),
         Output::Json => {
-            super::output::json(&json!({ "privateKey": *key.reveal(), "publicKey": key.public() }))?
+            super::output::json(&json!({ "privateKey": *key.reveal(), "publicKey": key.public() }))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -108,7 +108,7 @@ fn session_rows(session: &SessionView, now: Timestamp) -> Vec<Vec<String>> {
     if rows.is_empty() {
         rows.push(vec!["-".to_owned(); 6]);
     }
-    let lead = vec![
+    let lead = [
         session.session.to_string(),
         state(&session.state),
         ebb_core::explain::span(now.duration_since(session.since)),

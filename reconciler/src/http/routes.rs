@@ -114,14 +114,14 @@ pub(super) async fn config(
     Path((session, user)): Path<(SessionName, UserName)>,
     Query(query): Query<ConfigQuery>,
 ) -> Answer<impl IntoResponse> {
-    let text = with_client_file(&app, &session, &user, query.mtu, |file| file.render().to_string()).await?;
+    let file = client_file(&app, &session, &user, query.mtu).await?;
     let disposition = format!("attachment; filename=\"{session}.conf\"");
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
         (header::CACHE_CONTROL, "no-store".to_owned()),
         (header::CONTENT_DISPOSITION, disposition),
     ];
-    Ok((headers, text))
+    Ok((headers, file.render().to_string()))
 }
 
 /// The same for programs.
@@ -131,17 +131,16 @@ pub(super) async fn connection(
     Path((session, user)): Path<(SessionName, UserName)>,
     Query(query): Query<ConfigQuery>,
 ) -> Answer<impl IntoResponse> {
-    let connection = with_client_file(&app, &session, &user, query.mtu, |file| file.connection()).await?;
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(connection)))
+    let file = client_file(&app, &session, &user, query.mtu).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(file.connection())))
 }
 
-async fn with_client_file<T>(
+async fn client_file(
     app: &App,
     session: &SessionName,
     user: &UserName,
     mtu: Option<u16>,
-    show: impl FnOnce(&ClientFile<'_>) -> T,
-) -> Answer<T> {
+) -> Answer<ClientFile> {
     let snapshot = snapshot(app).await?;
     let desired = snapshot.desired.as_ref().ok_or_else(|| no_session(session))?;
     let declared = desired.document.session(session).ok_or_else(|| no_session(session))?;
@@ -168,15 +167,15 @@ async fn with_client_file<T>(
         return Err(Problem::new(StatusCode::CONFLICT, "NOT_READY", text).retry_after(5));
     };
     let private_key = private_key(app, user).await?;
-    Ok(show(&ClientFile {
-        session: declared,
-        user,
+    Ok(ClientFile {
+        session: declared.clone(),
+        user: user.clone(),
         addresses: ebb_core::spec::addresses(&declared.addresses, *host),
-        private_key: private_key.as_ref(),
+        private_key,
         gateway_key: *gateway_key,
-        endpoint,
+        endpoint: endpoint.clone(),
         mtu,
-    }))
+    })
 }
 
 /// The private key of a user who does not keep it alone.

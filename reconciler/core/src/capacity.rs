@@ -13,7 +13,7 @@ use crate::state::{Rest, StateName, Wait};
 pub struct Candidate<'a> {
     /// Which.
     pub session: &'a SessionName,
-    /// Its entitled users.
+    /// Its entitled users; of a session that the document no longer has, those it had.
     pub users: BTreeSet<&'a UserName>,
     /// Where it is.
     pub state: StateName,

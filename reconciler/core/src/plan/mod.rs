@@ -17,7 +17,7 @@ mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ebb_desired_state::{Document, SessionName};
+use ebb_desired_state::{Document, Session, SessionName, UserName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -177,7 +177,7 @@ fn names(inputs: &Inputs<'_>) -> BTreeSet<SessionName> {
 /// Sessions in flight are not planned for, but they occupy what they occupy.
 fn in_flight_candidates<'a>(
     inputs: &Inputs<'a>,
-    declared: &BTreeMap<&'a SessionName, (usize, &'a ebb_desired_state::Session)>,
+    declared: &BTreeMap<&'a SessionName, (usize, &'a Session)>,
 ) -> Vec<Candidate<'a>> {
     inputs
         .in_flight
@@ -185,12 +185,9 @@ fn in_flight_candidates<'a>(
         .filter_map(|name| inputs.records.get(name))
         .map(|record| {
             let declaration = declared.get(&record.session);
-            let users = declaration.map(|(_, session)| {
-                spec::entitled(&inputs.desired.document, session, inputs.now).map(|user| &user.name).collect()
-            });
             Candidate {
                 session: &record.session,
-                users: users.unwrap_or_default(),
+                users: users_of(inputs, declaration.map(|(_, session)| *session), record),
                 state: record.state.name(),
                 wanted_since: record.wanted_since,
                 ready: false,
@@ -198,6 +195,20 @@ fn in_flight_candidates<'a>(
             }
         })
         .collect()
+}
+
+/// Users who have the session, or had it as long as the document declared it.
+fn users_of<'a>(
+    inputs: &Inputs<'a>,
+    declaration: Option<&'a Session>,
+    record: &'a Record,
+) -> BTreeSet<&'a UserName> {
+    match declaration {
+        Some(session) => {
+            spec::entitled(&inputs.desired.document, session, inputs.now).map(|user| &user.name).collect()
+        }
+        None => record.hosts.keys().collect(),
+    }
 }
 
 /// The gateway that the provider has for `session`, if a listing is there.

@@ -6,7 +6,7 @@ use ebb_desired_state::{Session, SessionName};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use super::{Inputs, observed_gateway};
+use super::{Inputs, observed_gateway, users_of};
 use crate::capacity::Candidate;
 use crate::demand;
 use crate::evidence::Evidence;
@@ -110,14 +110,10 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn candidate(&self) -> Candidate<'_> {
-        let document = &self.inputs.desired.document;
-        let users = self.declaration.map(|session| {
-            spec::entitled(document, session, self.inputs.now).map(|user| &user.name).collect()
-        });
         let backing_off = matches!(self.record.state, State::BackingOff { until } if until > self.inputs.now);
         Candidate {
             session: &self.record.session,
-            users: users.unwrap_or_default(),
+            users: users_of(&self.inputs, self.declaration, &self.record),
             state: self.record.state.name(),
             wanted_since: self.record.wanted_since,
             ready: self.changed || !backing_off,

@@ -6,7 +6,8 @@ use ebb_desired_state::SessionName;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::session::{Draft, LIST_LAG};
+use super::session::Draft;
+use super::steps::DELETE_RECHECK;
 use super::{Inputs, Revision};
 use crate::condition::{Condition, ConditionKind, Status, reasons};
 use crate::demand;
@@ -84,7 +85,8 @@ impl Report {
     }
 }
 
-pub(super) fn of_session(draft: &Draft<'_>, verdict: Option<Verdict>) -> SessionReport {
+pub(super) fn of_session(draft: &Draft<'_>) -> SessionReport {
+    let verdict = draft.verdict();
     let record = &draft.record;
     let rest = match &draft.demand {
         Demand::Rest(why) => Some(why.clone()),
@@ -96,10 +98,10 @@ pub(super) fn of_session(draft: &Draft<'_>, verdict: Option<Verdict>) -> Session
         since: record.since,
         generation: record.generation,
         rest,
-        conditions: conditions(draft, verdict.as_ref()),
-        next: next(draft, verdict.as_ref()),
-        ask_at: ask_at(draft, verdict.as_ref()),
-        verdict,
+        conditions: conditions(draft, verdict),
+        next: next(draft, verdict),
+        ask_at: ask_at(draft, verdict),
+        verdict: verdict.cloned(),
     }
 }
 
@@ -107,7 +109,8 @@ fn next(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     let (record, now) = (&draft.record, draft.inputs.now);
     let document = &draft.inputs.desired.document;
     let by_demand = draft.declaration.and_then(|session| demand::next_change(document, session, record, now));
-    let by_provider = record.accepted.as_ref().and_then(|accepted| accepted.at.checked_add(LIST_LAG).ok());
+    let by_provider =
+        record.accepted.as_ref().and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK).ok());
     let by_verdict = match verdict {
         Some(Verdict::Active { until, .. }) => *until,
         Some(Verdict::Idle { .. } | Verdict::Unknown { .. }) | None => None,
@@ -119,13 +122,17 @@ fn next(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
         .min()
 }
 
-/// Usually the slowest pace; sooner when the verdict could turn before that.
+/// Usually the slowest pace; sooner when somebody waits for the session or the verdict could turn before that.
 fn ask_at(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     let state = draft.record.state.name();
     if !state.is_up() {
         return None;
     }
     let now = draft.inputs.now;
+    let soonest = now.checked_add(SHORTEST_POLL).unwrap_or(Timestamp::MAX);
+    if state == StateName::Starting {
+        return Some(soonest);
+    }
     let usual = now.checked_add(POLL_INTERVAL).unwrap_or(Timestamp::MAX);
     let turn = match verdict {
         Some(Verdict::Active { until: Some(until), .. }) => *until,
@@ -135,7 +142,6 @@ fn ask_at(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     };
     let turn =
         draft.deadline().filter(|_| state == StateName::Idle).map_or(turn, |deadline| turn.min(deadline));
-    let soonest = now.checked_add(SHORTEST_POLL).unwrap_or(Timestamp::MAX);
     Some(usual.min(turn).max(soonest))
 }
 

@@ -56,7 +56,11 @@ impl Situation {
             },
             revision: 1,
             records: BTreeMap::new(),
-            observed: Some(Observed { asked_at: now, gateways: BTreeMap::new() }),
+            observed: Some(Observed {
+                asked_at: now,
+                lag: SignedDuration::from_secs(30),
+                gateways: BTreeMap::new(),
+            }),
             evidence: BTreeMap::new(),
             keys: Keys::default(),
             in_flight: BTreeSet::new(),
@@ -127,9 +131,16 @@ impl Situation {
             keys: &self.keys,
             in_flight: &self.in_flight,
             approved: self.approved.as_ref(),
-            seed: [7; 32],
+            seed: self.seed(),
             now: self.now,
         })
+    }
+
+    /// Another one for each moment.
+    fn seed(&self) -> [u8; 32] {
+        let mut seed = [7; 32];
+        seed[..8].copy_from_slice(&self.now.as_second().to_le_bytes());
+        seed
     }
 
     pub fn revision(&self) -> Revision {
@@ -179,6 +190,7 @@ impl Situation {
                     place: Place::Tunnel,
                     boot: "one".into(),
                     started_at: now,
+                    generation: None,
                     digest: None,
                     peers: BTreeMap::new(),
                     flows: 0,
@@ -254,7 +266,7 @@ impl Situation {
 
     pub fn fold(&mut self, session: &SessionName, outcome: &Outcome) {
         if let Some(record) = self.records.get(session) {
-            let folded = fold(record, outcome, &[7; 32], self.now);
+            let folded = fold(record, outcome, &self.seed(), self.now);
             self.records.insert(session.clone(), folded);
         }
     }

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ebb_core::observed::Observed;
 use ebb_core::plan::{Desired, Revision};
 use ebb_core::spec::Keys;
+
+use jiff::SignedDuration;
 
 use super::api::{Api, ApiError};
 use super::args::{Daemon, Output};
@@ -89,7 +92,7 @@ async fn offline(daemon: &Daemon, file: &Path) -> Result<Preview, Failure> {
         snapshot.observed = Some(LocalProvider::open(settings)?.list(&document.deployment).await?);
     } else {
         snapshot.observed =
-            Some(ebb_core::observed::Observed { asked_at: snapshot.at, gateways: BTreeMap::new() });
+            Some(Observed { asked_at: snapshot.at, lag: SignedDuration::ZERO, gateways: BTreeMap::new() });
     }
     Ok(preview::of(&snapshot, &Desired::new(document, Revision(name))))
 }

@@ -3,3 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its world is not as it says")]
 
 mod machine;
+mod planning;
+mod situation;

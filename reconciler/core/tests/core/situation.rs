@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebb_core::action::{Action, Plan};
 use ebb_core::evidence::{Evidence, PeerReport, Place, Report as Telemetry};
 use ebb_core::fold::{Outcome, fold};
+use ebb_core::forecast::{Foreseen, forecast};
 use ebb_core::names::GatewayName;
 use ebb_core::observed::{Endpoint, Gateway, Observed, Phase};
 use ebb_core::plan::{Desired, Inputs, Report, Revision, plan};
@@ -122,8 +123,18 @@ impl Situation {
     }
 
     pub fn plan(&self) -> (Plan, Report) {
+        self.with_inputs(plan)
+    }
+
+    /// What will happen in the next `minutes`.
+    pub fn forecast(&self, minutes: i64) -> Vec<Foreseen> {
+        let until = self.now + SignedDuration::from_mins(minutes);
+        self.with_inputs(|inputs| forecast(inputs, until))
+    }
+
+    fn with_inputs<T>(&self, ask: impl FnOnce(&Inputs<'_>) -> T) -> T {
         let desired = Desired::new(self.document.clone(), self.revision());
-        plan(&Inputs {
+        ask(&Inputs {
             desired: &desired,
             records: &self.records,
             observed: self.observed.as_ref(),

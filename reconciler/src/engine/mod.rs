@@ -485,6 +485,7 @@ impl Engine {
             provider_error: self.provider_error.as_ref().map(ToString::to_string),
             evidence: self.evidence.clone(),
             keys: self.keys.clone(),
+            approved: self.approved.clone(),
             report: self.report.clone(),
             store_error: self.store_error.clone(),
         }

@@ -74,16 +74,27 @@ fn the_answer_to_one_question_on_the_socket_of_another_is_ignored() {
 fn somebody_who_guesses_ids_drives_the_question_to_tcp() {
     let mut bed = Bed::new();
     let ask = bed.forward(&example());
-    for guess in 1..=3 {
+    let forged = |ask: &Ask, guess| {
         let mut forged = ask.address("198.51.100.66", 300);
         forged[1] ^= guess;
-        bed.reply(&ask, &forged);
+        forged
+    };
+    for guess in 1..3 {
+        bed.reply(&ask, &forged(&ask, guess));
+        assert!(bed.asks().is_empty());
     }
+    bed.reply(&ask, &forged(&ask, 3));
     let tcp = bed.ask();
     assert_eq!((tcp.to, tcp.transport, &bed.forgotten[..]), (ask.to, Transport::Tcp, &[ask.attempt][..]));
     // The right guess comes too late.
     bed.reply(&ask, &ask.address("198.51.100.66", 300));
     assert!(bed.answers().is_empty());
+    // Who can send on the connection is the upstream; there is nothing to flee to.
+    for guess in 1..=5 {
+        bed.reply(&tcp, &forged(&tcp, guess));
+    }
+    assert!(bed.asks().is_empty());
+    assert_eq!(bed.resolver.stats().ignored, 9);
     bed.reply(&tcp, &tcp.address("192.0.2.1", 300));
     assert_eq!(bed.answer().records(), ["example.com. A 192.0.2.1"]);
 }

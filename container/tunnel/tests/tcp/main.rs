@@ -2,5 +2,6 @@
 //! RFCs one by one, and hostile peers. Time is virtual, so every run repeats exactly.
 
 mod properties;
+mod rules;
 mod sim;
 mod wan;

@@ -17,6 +17,8 @@ pub(super) struct Relay {
     socket: TcpStream,
     can_read: bool,
     can_write: bool,
+    /// The end of the stream, or an error, waits behind the last byte: no further event will tell.
+    ending: bool,
     /// The host has finished.
     ended: bool,
     /// We have finished towards the host.
@@ -27,13 +29,21 @@ pub(super) struct Relay {
 
 impl Relay {
     pub fn new(socket: TcpStream) -> Self {
-        Self { socket, can_read: true, can_write: true, ended: false, shut: false, broken: false }
+        Self {
+            socket,
+            can_read: true,
+            can_write: true,
+            ending: false,
+            ended: false,
+            shut: false,
+            broken: false,
+        }
     }
 
     pub fn event(&mut self, flags: EventFlags) {
-        let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
-        self.can_read |= broken || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
-        self.can_write |= broken || flags.contains(EventFlags::OUT);
+        self.ending |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        self.can_read |= self.ending || flags.contains(EventFlags::IN);
+        self.can_write |= flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
     }
 
     /// Whether there is nothing more to do with the socket.
@@ -104,8 +114,8 @@ impl Relay {
             }
             Ok(read) => {
                 connection.commit(read);
-                // A short read emptied the socket; an event follows with the next bytes or the end (epoll(7)).
-                self.can_read = read == wanted;
+                // A short read emptied the socket; an event follows with the next bytes (epoll(7)).
+                self.can_read = read == wanted || self.ending;
                 read
             }
             Err(error) => {

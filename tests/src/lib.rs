@@ -1,1 +1,3 @@
-//! Under construction.
+//! Tests of Ebb that need more than one part, and the simulated world they happen in.
+
+pub mod sim;

@@ -115,6 +115,9 @@ pub struct Inputs<'a> {
 
 /// Decides what to do.
 pub fn plan(inputs: &Inputs<'_>) -> (Plan, Report) {
+    // A listing from the future is one from before the clock was set back; nobody knows how old it is.
+    let observed = inputs.observed.filter(|observed| observed.asked_at <= inputs.now);
+    let inputs = &Inputs { observed, ..*inputs };
     let mut drafts = drafts(inputs);
     let allotment = {
         let candidates: Vec<_> = drafts.iter().map(session::Draft::candidate).collect();

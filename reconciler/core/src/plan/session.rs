@@ -374,6 +374,8 @@ impl<'a> Draft<'a> {
         });
         self.record.accepted = None;
         self.record.not_before = None;
+        // What is known of the earlier run says nothing of this one.
+        self.evidence = None;
     }
 
     fn close_run(&mut self) {

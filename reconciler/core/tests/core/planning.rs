@@ -451,3 +451,27 @@ fn a_gateway_that_was_created_here_is_never_followed_to_a_newer_generation() {
     world.settle();
     assert_eq!(world.record("s").generation.0, 1);
 }
+
+#[test]
+fn a_listing_from_before_the_clock_was_set_back_is_not_believed() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.up();
+    world.vanish("s");
+    world.now -= SignedDuration::from_hours(1);
+    world.settle();
+    assert_eq!(*world.state("s"), State::Active);
+}
+
+#[test]
+fn handshakes_with_a_gateway_that_has_vanished_are_not_those_of_its_successor() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.up();
+    world.send("s", "alice");
+    world.settle();
+    assert!(world.record("s").run.as_ref().unwrap().first_handshake.is_some());
+    world.advance(60);
+    world.vanish("s");
+    world.settle();
+    assert_eq!(world.state("s").name(), StateName::Provisioning);
+    assert_eq!(world.record("s").run.as_ref().unwrap().first_handshake, None);
+}

@@ -143,11 +143,17 @@ impl Bed {
 
     /// Starts the gateway as nobody, without capabilities, and waits until it answers its health command.
     pub fn start(&self) -> Gateway {
+        self.start_with(&[], &[])
+    }
+
+    /// The same under another command, for example one that limits it, and with more options.
+    pub fn start_with(&self, under: &[&str], options: &[&str]) -> Gateway {
         let path = self.write_boot(&serde_json::to_string(&self.boot()).unwrap());
         let mut command = self.command(Place::Gateway, "setpriv");
         command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]);
         command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]);
-        command.arg(env!("CARGO_BIN_EXE_ebb-gateway")).arg("run").arg("--boot").arg(&path);
+        command.args(under);
+        command.arg(env!("CARGO_BIN_EXE_ebb-gateway")).arg("run").arg("--boot").arg(&path).args(options);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_clear();
         let mut gateway = Gateway { child: command.spawn().unwrap() };
         let deadline = clock() + PATIENCE;

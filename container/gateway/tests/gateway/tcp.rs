@@ -278,3 +278,67 @@ fn many_connections_at_once_all_come_up() {
     };
     assert_eq!(telemetry.flows.buffered_bytes, telemetry.flows.buffered_bytes.min(1 << 20));
 }
+
+#[test]
+fn without_files_new_connections_are_refused_and_the_old_ones_live() {
+    let Some(bed) = bed() else { return };
+    let port = echo_server(&bed);
+    let _gateway = bed.start_with(&["prlimit", "--nofile=200:200"], &[]);
+    Daemon::new(&bed).configure(&live(1, &[2]));
+    let mut user = user(&bed, 2);
+    let ids: Vec<_> = (0..200).map(|_| user.connect((SERVER_V4, port))).collect();
+    let (up, refused): (Vec<_>, Vec<_>) =
+        ids.into_iter().partition(|id| user.client.tcp(*id).unwrap().ended().is_none());
+    assert!(up.len() > 20 && refused.len() > 20, "{} up, {} refused", up.len(), refused.len());
+    for id in &refused {
+        assert_eq!(user.client.tcp(*id).unwrap().ended(), Some(End::Refused));
+    }
+    for id in &up {
+        assert_eq!(user.echo(*id, b"still there"), b"still there");
+    }
+    // Room comes back.
+    user.client.close(up[0]);
+    user.until("room for another", |host| {
+        let id = host.connect((SERVER_V4, port));
+        host.client.tcp(id).unwrap().ended().is_none().then_some(())
+    });
+}
+
+#[test]
+fn with_little_memory_many_downloads_are_slow_and_none_is_lost() {
+    let Some(bed) = bed() else { return };
+    let sent = pattern(300_000);
+    let port = {
+        let sent = sent.clone();
+        server(&bed, move |mut stream| stream.write_all(&sent).unwrap())
+    };
+    let _gateway = bed.start_with(&[], &["--memory-mib", "1"]);
+    let mut daemon = Daemon::new(&bed);
+    daemon.configure(&live(1, &[2]));
+    let mut user = user(&bed, 2);
+    let now = user.now();
+    let ids: Vec<_> = (0..100).map(|_| user.client.connect((SERVER_V4, port).into(), now).unwrap()).collect();
+    let mut received = vec![Vec::new(); ids.len()];
+    let mut most = 0;
+    user.until("100 downloads", |host| {
+        for (id, received) in ids.iter().zip(&mut received) {
+            received.extend(host.read(*id));
+        }
+        most = most.max(daemon.telemetry().flows.buffered_bytes);
+        received.iter().all(|received| received.len() == sent.len()).then_some(())
+    });
+    assert!(received.iter().all(|received| *received == sent));
+    assert!(most <= 1 << 20, "{most} bytes in buffers");
+}
+
+#[test]
+fn without_segmentation_offload_bytes_pass_all_the_same() {
+    let Some(bed) = bed() else { return };
+    let port = echo_server(&bed);
+    let _gateway = bed.start_with(&[], &["--no-gso"]);
+    Daemon::new(&bed).configure(&live(1, &[2]));
+    let mut user = user(&bed, 2);
+    let id = user.connect((SERVER_V4, port));
+    let sent = pattern(1_000_000);
+    assert!(user.echo(id, &sent) == sent);
+}

@@ -113,7 +113,10 @@ impl Ring {
 /// The content is people's traffic and belongs into no log.
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ring").field("capacity", &self.capacity()).field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("Ring")
+            .field("capacity", &self.capacity())
+            .field("base", &self.base)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,6 +9,7 @@ use ebb_desired_state::SessionName;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 use super::target::Target;
+use crate::setup::Settings;
 
 /// On-demand WireGuard sessions, declared in one YAML file and torn down when nobody uses them.
 #[derive(Debug, Parser)]
@@ -53,7 +54,7 @@ pub(super) enum Command {
     /// Check documents without a daemon.
     Validate {
         /// Files to check.
-        #[arg(default_value = DOCUMENT, value_name = "FILE")]
+        #[arg(default_value = "desired-state/desired-state.yaml", value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Print the JSON Schema of the document.
@@ -122,24 +123,15 @@ pub(super) enum Command {
     Keygen,
 }
 
-const DOCUMENT: &str = "desired-state/desired-state.yaml";
-
 /// Options of `ebb run`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Run {
-    /// The desired-state document.
-    #[arg(long, env = "EBB_DOCUMENT", default_value = DOCUMENT, value_name = "FILE")]
-    pub(super) document: PathBuf,
-    /// Name or address under which clients reach this machine.
-    #[arg(long, env = "EBB_ADVERTISE", default_value = "127.0.0.1", value_name = "HOST")]
-    pub(super) advertise: String,
+    #[command(flatten)]
+    pub(super) settings: Settings,
     /// Seconds after which a gateway that hears neither from the daemon nor from users ends itself.
     #[arg(long, env = "EBB_LEASE_SECONDS", default_value_t = 900, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(60..=86_400))]
     pub(super) lease: u64,
-    /// A gateway program to use instead of this one.
-    #[arg(long, env = "EBB_GATEWAY", value_name = "PROGRAM")]
-    pub(super) gateway: Option<PathBuf>,
 }
 
 /// Options of `ebb plan`.
@@ -154,9 +146,9 @@ pub(super) struct Plan {
     /// As Markdown, for pull requests.
     #[arg(long)]
     pub(super) markdown: bool,
-    /// The document to plan for when no daemon runs.
-    #[arg(long, env = "EBB_DOCUMENT", default_value = DOCUMENT, value_name = "FILE")]
-    pub(super) document: PathBuf,
+    /// What to plan with when no daemon runs.
+    #[command(flatten)]
+    pub(super) settings: Settings,
 }
 
 /// A moment, given itself or as a distance from the present.

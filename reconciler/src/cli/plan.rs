@@ -5,11 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ebb_core::forecast::Foreseen;
-use ebb_core::observed::Observed;
 use ebb_core::plan::{Desired, Revision};
 use ebb_core::spec::Keys;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::api::{Api, ApiError};
 use super::args::{Daemon, Output, Plan};
@@ -18,16 +17,13 @@ use super::{CHANGES, Failure, Outcome};
 use crate::clock;
 use crate::engine::{Snapshot, SourceStatus};
 use crate::preview::{self, Preview};
-use crate::provider::{LocalProvider, LocalSettings, Provider as _};
-use crate::secrets::{FileSecrets, SecretName, Secrets as _};
-use crate::store::{RedbStore, Store as _};
+use crate::secrets::SecretName;
+use crate::setup;
 
 pub(super) async fn plan(daemon: &Daemon, options: Plan, output: Output) -> Outcome {
     let until = options.at.map(|ahead| ahead.from(clock::now()));
     let preview = match ask(daemon, options.file.as_deref(), until).await {
-        Err(ApiError::NoDaemon { .. }) => {
-            offline(daemon, options.file.as_deref().unwrap_or(&options.document), until).await?
-        }
+        Err(ApiError::NoDaemon { .. }) => offline(daemon, &options, until).await?,
         other => other?,
     };
     match output {
@@ -55,51 +51,49 @@ async fn ask(
     }
 }
 
-/// The same from the files, while no daemon has them open. Nothing is known of use then.
-async fn offline(daemon: &Daemon, file: &Path, until: Option<Timestamp>) -> Result<Preview, Failure> {
-    let name = file.display().to_string();
-    let bytes = std::fs::read(file).map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
+/// The same from what the daemon would start with. Nothing is known of use then.
+async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> Result<Preview, Failure> {
+    let settings = &options.settings;
+    let (name, bytes) = match &options.file {
+        Some(file) => {
+            let name = file.display().to_string();
+            let bytes = std::fs::read(file);
+            (name.clone(), bytes.map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?)
+        }
+        None => {
+            let source = settings.source()?;
+            (source.origin(), source.fetch().await?.text)
+        }
+    };
     let document = ebb_desired_state::parse_bytes(&bytes)
         .map_err(|problems| Failure::usage(problems.render(&name, super::output::is_colourful())))?;
-    let mut snapshot = Snapshot {
+    let state = setup::prepare_state(&daemon.state)?;
+    let secrets = settings.secrets(&state)?;
+    let mut keys = Keys::default();
+    for session in &document.sessions {
+        let key = secrets.get(&SecretName::Gateway(session.name.clone())).await?;
+        keys.gateways.extend(key.map(|key| (session.name.clone(), key.public())));
+    }
+    for user in &document.users {
+        let key = secrets.get(&SecretName::User(user.name.clone())).await?;
+        keys.users.extend(key.map(|key| (user.name.clone(), key.public())));
+    }
+    let store = settings.store(&state)?;
+    let records = store.records().await?.into_iter();
+    let snapshot = Snapshot {
         at: clock::now(),
         passes: 0,
         desired: None,
         source: SourceStatus { origin: name.clone(), ..SourceStatus::default() },
-        records: BTreeMap::new(),
-        observed: None,
+        records: records.map(|(record, _)| (record.session.clone(), record)).collect(),
+        observed: Some(settings.provider(&state)?.list(&document.deployment).await?),
         provider_error: None,
         evidence: BTreeMap::new(),
-        keys: Keys::default(),
-        approved: None,
+        keys,
+        approved: store.approved().await?,
         report: None,
         store_error: None,
     };
-    let state = &daemon.state;
-    if state.join("store.redb").exists() {
-        let records = RedbStore::open(&state.join("store.redb"))?.records().await?;
-        snapshot.records = records.into_iter().map(|(record, _)| (record.session.clone(), record)).collect();
-        let secrets = FileSecrets::open(&state.join("secrets"))?;
-        for session in &document.sessions {
-            if let Some(key) = secrets.get(&SecretName::Gateway(session.name.clone())).await? {
-                snapshot.keys.gateways.insert(session.name.clone(), key.public());
-            }
-        }
-        for user in &document.users {
-            if let Some(key) = secrets.get(&SecretName::User(user.name.clone())).await? {
-                snapshot.keys.users.insert(user.name.clone(), key.public());
-            }
-        }
-        let settings = LocalSettings {
-            state: state.canonicalize()?,
-            advertise: "127.0.0.1".to_owned(),
-            program: Vec::new(),
-        };
-        snapshot.observed = Some(LocalProvider::open(settings)?.list(&document.deployment).await?);
-    } else {
-        snapshot.observed =
-            Some(Observed { asked_at: snapshot.at, lag: SignedDuration::ZERO, gateways: BTreeMap::new() });
-    }
     Ok(preview::of(&snapshot, &Desired::new(document, Revision(name)), until))
 }
 

@@ -38,7 +38,7 @@ use crate::source::Source;
 use crate::store::{Store, StoreError, Version};
 use crate::telemetry::{Links, News, What};
 
-pub use intake::Intake;
+pub use intake::{Intake, renames};
 pub use snapshot::{Snapshot, SourceStatus};
 
 /// Adapters that the engine works with.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::Admin;
 use super::{App, Problem};
 use crate::client_config::{ClientFile, DEFAULT_MTU};
-use crate::engine::Snapshot;
+use crate::engine::{Snapshot, renames};
 use crate::metrics;
 use crate::preview::{self, Preview};
 use crate::secrets::SecretName;
@@ -226,6 +226,10 @@ pub(super) async fn plan_candidate(
         )
     })?;
     let snapshot = snapshot(&app).await?;
+    let in_force = snapshot.desired.as_ref().map(|desired| &desired.document);
+    if let Some(message) = in_force.and_then(|in_force| renames(in_force, &document)) {
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_DOCUMENT", message));
+    }
     Ok(Json(preview::of_candidate(&snapshot, document, query.until)))
 }
 

@@ -32,7 +32,7 @@ pub enum Received<'a> {
         /// The packet, decrypted in place.
         packet: Packet<'a>,
     },
-    /// Nothing to deliver; there may be something to [`Endpoint::transmit`].
+    /// Nothing to deliver; there may be something to [`Endpoint::transmit`](super::Endpoint::transmit).
     Nothing,
 }
 
@@ -59,7 +59,7 @@ pub enum AddError {
     /// The address belongs to another peer.
     #[error("{0} belongs to another peer")]
     Address(IpAddr),
-    /// Another peer has [`Addresses::All`].
+    /// Another peer has [`Addresses::All`](super::Addresses::All).
     #[error("another peer is the way to all other addresses")]
     Default,
     /// The limit of 65,536 peers is reached.

@@ -1,1 +1,29 @@
-//! Under construction.
+//! Ebb: WireGuard sessions that exist only while somebody uses them.
+//!
+//! `ebb-core` decides; this crate is everything with a clock, a socket or a cloud around it.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`source`] | where the desired-state document comes from |
+//! | [`provider`] | where gateways run |
+//! | [`store`] | where records and history are kept |
+//! | [`secrets`] | where private keys are kept |
+//! | [`telemetry`] | the daemon's links to its gateways, through their tunnels |
+//! | [`engine`] | the loop that joins them |
+//! | [`http`], [`metrics`], [`cli`] | what people touch |
+
+pub mod cli;
+pub mod client_config;
+mod clock;
+pub mod engine;
+pub mod http;
+pub mod metrics;
+pub mod preview;
+pub mod provider;
+pub mod proxy;
+pub mod secrets;
+pub mod source;
+pub mod store;
+pub mod telemetry;
+pub mod tunnel;
+pub mod view;

@@ -87,6 +87,22 @@ impl Plan {
     }
 }
 
+impl Action {
+    /// One word, as in metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::EnsureKeys { .. } => "ensure_keys",
+            Self::Store { .. } => "store",
+            Self::Forget => "forget",
+            Self::Create { .. } => "create",
+            Self::Delete { .. } => "delete",
+            Self::Configure { .. } => "configure",
+            Self::Note { .. } => "note",
+        }
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {

@@ -86,4 +86,14 @@ impl Condition {
     pub fn new(kind: ConditionKind, status: Status, reason: &str, message: impl Into<String>) -> Self {
         Self { kind, status, reason: reason.to_owned(), message: message.into() }
     }
+
+    /// Whether somebody should look at it: it is not as it should be, and not merely because the session is down on purpose.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        match self.kind {
+            ConditionKind::TeardownHeld => self.status == Status::True,
+            ConditionKind::TelemetryKnown | ConditionKind::Progressing => self.status != Status::True,
+            ConditionKind::Ready | ConditionKind::Configured => false,
+        }
+    }
 }

@@ -16,6 +16,7 @@ pub mod capacity;
 pub mod condition;
 pub mod demand;
 pub mod evidence;
+pub mod explain;
 pub mod fold;
 pub mod idle;
 pub mod machine;

@@ -60,6 +60,8 @@ pub enum NoteKind {
     StopSuccess,
     #[serde(rename = "vpn.stop.failure")]
     StopFailure,
+    #[serde(rename = "vpn.configure.failure")]
+    ConfigureFailure,
     #[serde(rename = "vpn.connect.success")]
     ConnectSuccess,
     #[serde(rename = "vpn.disconnect")]
@@ -93,6 +95,7 @@ impl NoteKind {
             Self::StopStart => "vpn.stop.start",
             Self::StopSuccess => "vpn.stop.success",
             Self::StopFailure => "vpn.stop.failure",
+            Self::ConfigureFailure => "vpn.configure.failure",
             Self::ConnectSuccess => "vpn.connect.success",
             Self::Disconnect => "vpn.disconnect",
             Self::IdleDetected => "vpn.idle.detected",

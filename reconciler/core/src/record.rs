@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::Moment;
 use crate::names::{Generation, Hash, RunId};
+use crate::observed::Endpoint;
 use crate::outcome::Failure;
 use crate::plan::Revision;
 use crate::state::{Rest, State, Wait};
@@ -39,6 +40,10 @@ pub struct Record {
     /// The present run, from provisioning to gone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub run: Option<Run>,
+    /// Where clients reach the session, as last observed. It stays known while nothing runs, so that people can have their
+    /// configuration beforehand.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub endpoint: Option<Endpoint>,
     /// Host numbers of users inside the tunnel. A user keeps the number as long as the document has the pair.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub hosts: BTreeMap<UserName, u32>,
@@ -230,6 +235,7 @@ impl Record {
             spec,
             changed_at: now,
             run: None,
+            endpoint: None,
             hosts: BTreeMap::new(),
             wanted_since: None,
             asked_at: None,

@@ -109,8 +109,10 @@ fn next(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     let (record, now) = (&draft.record, draft.inputs.now);
     let document = &draft.inputs.desired.document;
     let by_demand = draft.declaration.and_then(|session| demand::next_change(document, session, record, now));
-    let by_provider =
-        record.accepted.as_ref().and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK).ok());
+    // What the provider accepted has not shown yet.
+    let pending = draft.gateway.is_some() == record.state.name().is_down() || draft.gateway.is_none();
+    let accepted = record.accepted.as_ref().filter(|_| pending);
+    let by_provider = accepted.and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK).ok());
     let by_verdict = match verdict {
         Some(Verdict::Active { until, .. }) => *until,
         Some(Verdict::Idle { .. } | Verdict::Unknown { .. }) | None => None,
@@ -122,27 +124,27 @@ fn next(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
         .min()
 }
 
-/// Usually the slowest pace; sooner when somebody waits for the session or the verdict could turn before that.
+/// Usually the slowest pace; sooner when somebody waits for the session or the verdict could turn before that. Counted from the
+/// last report, so that passes in between do not put it off.
 fn ask_at(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     let state = draft.record.state.name();
     if !state.is_up() {
         return None;
     }
     let now = draft.inputs.now;
-    let soonest = now.checked_add(SHORTEST_POLL).unwrap_or(Timestamp::MAX);
+    // A report from the future is one from before the clock was set back.
+    let last = draft.report().map_or(now, |report| report.taken_at.min(now));
+    let after = |pause| last.checked_add(pause).unwrap_or(Timestamp::MAX);
     if state == StateName::Starting {
-        return Some(soonest);
+        return Some(after(SHORTEST_POLL));
     }
-    let usual = now.checked_add(POLL_INTERVAL).unwrap_or(Timestamp::MAX);
     let turn = match verdict {
-        Some(Verdict::Active { until: Some(until), .. }) => *until,
-        Some(Verdict::Active { until: None, .. } | Verdict::Idle { .. } | Verdict::Unknown { .. }) | None => {
-            usual
-        }
+        Some(Verdict::Active { until, .. }) => *until,
+        Some(Verdict::Idle { .. } | Verdict::Unknown { .. }) | None => None,
     };
-    let turn =
-        draft.deadline().filter(|_| state == StateName::Idle).map_or(turn, |deadline| turn.min(deadline));
-    Some(usual.min(turn).max(soonest))
+    let deadline = draft.deadline().filter(|_| state == StateName::Idle);
+    let soonest = [turn, deadline].into_iter().flatten().chain([after(POLL_INTERVAL)]).min()?;
+    Some(soonest.max(after(SHORTEST_POLL)))
 }
 
 fn conditions(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Vec<Condition> {

@@ -83,6 +83,9 @@ impl<'a> Draft<'a> {
             record.hosts = spec::allocate(session, &record.hosts);
         }
         adopt(&mut record, gateway, original.is_none(), inputs.now);
+        if let Some(endpoint) = gateway.and_then(|gateway| gateway.endpoint.as_ref()) {
+            record.endpoint = Some(endpoint.clone());
+        }
         let demand = demand::demand(&inputs.desired.document, declaration, &mut record, inputs.now);
         let respecified = match (&record.run, hashes) {
             (Some(run), Some(hashes)) => run.template != hashes.template,

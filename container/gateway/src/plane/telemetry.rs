@@ -1,0 +1,67 @@
+//! What the gateway reports about itself.
+
+use ebb_tunnel::Time;
+use ebb_wire::{Flows, LogLine, PeerTelemetry, Telemetry, VERSION};
+
+use super::Plane;
+use crate::clock::unix_seconds;
+
+impl Plane {
+    /// The report.
+    pub(super) fn telemetry(&self) -> Telemetry {
+        let now = self.clock.now();
+        let age = |at: Option<Time>| at.map(|at| now.since(at).as_millis() as u64);
+        let open = self.tcp.open_by_peer();
+        let peers = self.in_force.iter().flat_map(|in_force| &in_force.peers).filter_map(|(key, id)| {
+            let statistics = self.link.tunnel.statistics(*id)?;
+            Some(PeerTelemetry {
+                public_key: *key,
+                endpoint: statistics.endpoint,
+                handshake_age_ms: age(statistics.last_handshake),
+                data_age_ms: age(statistics.last_data),
+                received_bytes: statistics.received_bytes,
+                sent_bytes: statistics.sent_bytes,
+                open_flows: open.get(id).copied().unwrap_or(0),
+            })
+        });
+        Telemetry {
+            boot: self.instance.clone(),
+            uptime_ms: now.as_micros() / 1000,
+            generation: self.in_force.as_ref().map(|in_force| in_force.generation),
+            digest: self.in_force.as_ref().map(|in_force| in_force.digest.clone()),
+            peers: peers.collect(),
+            flows: Flows {
+                tcp: self.tcp.len() as u32,
+                udp: self.udp.len() as u32,
+                icmp: self.pings.len() as u32,
+                refused: self.refused + self.tcp.refused(),
+                buffered_bytes: self.tcp.buffered() as u64,
+            },
+        }
+    }
+
+    /// The report as a line of log.
+    #[must_use]
+    pub fn log_line(&self) -> String {
+        let line = LogLine {
+            ebb: "telemetry".into(),
+            version: VERSION,
+            session: self.boot.session.clone(),
+            unix_seconds: unix_seconds(),
+            telemetry: self.telemetry(),
+        };
+        // A struct of strings, numbers and lists always serialises.
+        serde_json::to_string(&line).unwrap_or_default()
+    }
+
+    /// When the lease was last renewed: by the control peer's last authenticated message or a user's last data.
+    #[must_use]
+    pub fn last_sign_of_life(&self) -> Option<Time> {
+        let control =
+            self.link.tunnel.statistics(self.control).and_then(|statistics| statistics.last_received);
+        let users = self.in_force.iter().flat_map(|in_force| in_force.peers.values());
+        let data = users
+            .filter_map(|id| self.link.tunnel.statistics(*id).and_then(|statistics| statistics.last_data));
+        data.chain(control).max()
+    }
+}

@@ -1,0 +1,61 @@
+//! The Internet checksum (RFC 1071) over TCP segments and their pseudo header (RFC 9293 3.1, RFC 8200 8.1).
+
+use std::net::IpAddr;
+
+/// Protocol number of TCP.
+const TCP: u16 = 6;
+
+/// The sum of one connection's pseudo header, without the length.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pseudo(u32);
+
+impl Pseudo {
+    /// Sums the addresses and the protocol. A pair of mixed families has no pseudo header; the addresses are summed as
+    /// they are.
+    pub fn new(local: IpAddr, remote: IpAddr) -> Self {
+        let mut sum = u64::from(TCP.to_be());
+        for address in [local, remote] {
+            sum += match address {
+                IpAddr::V4(v4) => raw_sum(&v4.octets()),
+                IpAddr::V6(v6) => raw_sum(&v6.octets()),
+            };
+        }
+        Self(u32::from(fold(sum)))
+    }
+
+    /// Writes the checksum of `segment`, whose checksum field is zero.
+    pub fn fill(self, segment: &mut [u8]) {
+        let sum = raw_sum(segment);
+        self.fill_with(segment, sum);
+    }
+
+    /// The same with the sum of the segment already known.
+    fn fill_with(self, segment: &mut [u8], sum: u64) {
+        let length = u64::from((segment.len() as u16).to_be());
+        let sum = !fold(u64::from(self.0) + length + sum);
+        segment[16..18].copy_from_slice(&sum.to_ne_bytes());
+    }
+}
+
+/// The sum of 16-bit words in the machine's own byte order: the order does not matter to a ones' complement sum as long as
+/// the result is written back in the same order (RFC 1071 section 2 B).
+fn raw_sum(bytes: &[u8]) -> u64 {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let mut sum = 0;
+    for chunk in chunks {
+        let word = u64::from_ne_bytes(*chunk);
+        sum += (word >> 32) + (word & 0xffff_ffff);
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let word = u64::from_ne_bytes(last);
+    sum + (word >> 32) + (word & 0xffff_ffff)
+}
+
+/// Folds carries until 16 bits are left.
+fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    sum as u16
+}

@@ -1,0 +1,258 @@
+//! What each route does.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use ebb_core::note::Note;
+use ebb_core::plan::Revision;
+use ebb_core::record::RequestKind;
+use ebb_desired_state::{SessionName, User, UserName};
+use ebb_wire::PrivateKey;
+use serde::{Deserialize, Serialize};
+
+use super::auth::Admin;
+use super::{App, Problem};
+use crate::client_config::{ClientFile, DEFAULT_MTU};
+use crate::engine::Snapshot;
+use crate::metrics;
+use crate::preview::{self, Preview};
+use crate::secrets::SecretName;
+use crate::store::NoteQuery;
+use crate::view::{self, SessionView, StatusView};
+
+/// Lines of history in one answer, unless another number is asked for.
+const DEFAULT_EVENTS: usize = 50;
+const MOST_EVENTS: usize = 1000;
+
+type Answer<T> = Result<T, Problem>;
+
+async fn snapshot(app: &App) -> Answer<Snapshot> {
+    app.engine.snapshot().await.ok_or_else(Problem::shutting_down)
+}
+
+/// The process lives and its loop turns.
+pub(super) async fn livez(State(app): State<App>) -> Answer<&'static str> {
+    snapshot(&app).await.map(|_| "ok\n")
+}
+
+/// A document is in force and provider and store can be reached.
+pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, (StatusCode, String)> {
+    let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why);
+    let Some(snapshot) = app.engine.snapshot().await else {
+        return Err(unready("shutting down\n".to_owned()));
+    };
+    let mut failing = Vec::new();
+    if snapshot.desired.is_none() {
+        let why = snapshot.source.error.as_deref().unwrap_or("not fetched yet");
+        failing.push(format!("no document is in force: {why}"));
+    }
+    if snapshot.observed.is_none() {
+        let why = snapshot.provider_error.as_deref().unwrap_or("not asked yet");
+        failing.push(format!("provider: {why}"));
+    }
+    failing.extend(snapshot.store_error.map(|why| format!("store: {why}")));
+    if failing.is_empty() { Ok("ok\n") } else { Err(unready(failing.join("\n") + "\n")) }
+}
+
+pub(super) async fn metrics(State(app): State<App>) -> Answer<impl IntoResponse> {
+    let snapshot = snapshot(&app).await?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], app.counters.render(&snapshot)))
+}
+
+pub(super) async fn metrics_of_session(
+    State(app): State<App>,
+    Path(session): Path<SessionName>,
+) -> Answer<impl IntoResponse> {
+    let snapshot = snapshot(&app).await?;
+    if !snapshot.records.contains_key(&session) {
+        return Err(no_session(&session));
+    }
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], app.counters.render_session(&snapshot, &session)))
+}
+
+pub(super) async fn sessions(_: Admin, State(app): State<App>) -> Answer<Json<StatusView>> {
+    Ok(Json(view::status(&snapshot(&app).await?)))
+}
+
+pub(super) async fn session(
+    _: Admin,
+    State(app): State<App>,
+    Path(name): Path<SessionName>,
+) -> Answer<Json<SessionView>> {
+    let snapshot = snapshot(&app).await?;
+    view::session(&snapshot, &name).map(Json).ok_or_else(|| no_session(&name))
+}
+
+pub(super) async fn start(admin: Admin, app: State<App>, session: Path<SessionName>) -> Answer<StatusCode> {
+    request(admin, app, session, RequestKind::Start).await
+}
+
+pub(super) async fn stop(admin: Admin, app: State<App>, session: Path<SessionName>) -> Answer<StatusCode> {
+    request(admin, app, session, RequestKind::Stop).await
+}
+
+async fn request(
+    _: Admin,
+    State(app): State<App>,
+    Path(session): Path<SessionName>,
+    kind: RequestKind,
+) -> Answer<StatusCode> {
+    app.engine.request(session, kind, "admin".to_owned()).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+#[derive(Deserialize)]
+pub(super) struct ConfigQuery {
+    mtu: Option<u16>,
+}
+
+/// A user's client configuration. It may hold a private key, so it is never cached.
+pub(super) async fn config(
+    _: Admin,
+    State(app): State<App>,
+    Path((session, user)): Path<(SessionName, UserName)>,
+    Query(query): Query<ConfigQuery>,
+) -> Answer<impl IntoResponse> {
+    let file = client_file(&app, &session, &user, query.mtu).await?;
+    let disposition = format!("attachment; filename=\"{session}.conf\"");
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (header::CONTENT_DISPOSITION, disposition),
+    ];
+    Ok((headers, file.render().to_string()))
+}
+
+/// The same for programs.
+pub(super) async fn connection(
+    _: Admin,
+    State(app): State<App>,
+    Path((session, user)): Path<(SessionName, UserName)>,
+    Query(query): Query<ConfigQuery>,
+) -> Answer<impl IntoResponse> {
+    let file = client_file(&app, &session, &user, query.mtu).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(file.connection())))
+}
+
+async fn client_file(
+    app: &App,
+    session: &SessionName,
+    user: &UserName,
+    mtu: Option<u16>,
+) -> Answer<ClientFile> {
+    let snapshot = snapshot(app).await?;
+    let desired = snapshot.desired.as_ref().ok_or_else(|| no_session(session))?;
+    let declared = desired.document.session(session).ok_or_else(|| no_session(session))?;
+    let member = declared.users.contains(user);
+    let user = desired.document.user(user).filter(|_| member).ok_or_else(|| {
+        let users: Vec<_> = declared.users.iter().map(UserName::as_str).collect();
+        Problem::not_found(format!(
+            "{user} is no user of session {session}; its users are {}",
+            users.join(", ")
+        ))
+    })?;
+    let mtu = mtu.unwrap_or(DEFAULT_MTU);
+    if !(1280..=1500).contains(&mtu) {
+        return Err(Problem::invalid(format!("an MTU is between 1280 and 1500, not {mtu}")));
+    }
+    let record = snapshot.records.get(session);
+    let endpoint = record.and_then(|record| record.endpoint.as_ref());
+    let host = record.and_then(|record| record.hosts.get(&user.name));
+    let gateway_key = snapshot.keys.gateways.get(session);
+    let (Some(endpoint), Some(host), Some(gateway_key)) = (endpoint, host, gateway_key) else {
+        let text = format!(
+            "session {session} has never run, so its address is not known; `ebb start {session}` first"
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, "NOT_READY", text).retry_after(5));
+    };
+    let private_key = private_key(app, user).await?;
+    Ok(ClientFile {
+        session: declared.clone(),
+        user: user.clone(),
+        addresses: ebb_core::spec::addresses(&declared.addresses, *host),
+        private_key,
+        gateway_key: *gateway_key,
+        endpoint: endpoint.clone(),
+        mtu,
+    })
+}
+
+/// The private key of a user who does not keep it alone.
+async fn private_key(app: &App, user: &User) -> Answer<Option<PrivateKey>> {
+    if user.public_key.is_some() {
+        return Ok(None);
+    }
+    let name = SecretName::User(user.name.clone());
+    let unavailable = |text: String| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "SECRETS_UNAVAILABLE", text).retry_after(5)
+    };
+    let key = app.secrets.get(&name).await.map_err(|error| unavailable(error.to_string()))?;
+    key.map(Some).ok_or_else(|| unavailable(format!("the key {name} has not been made yet")))
+}
+
+/// What the next pass would do.
+pub(super) async fn plan(_: Admin, State(app): State<App>) -> Answer<Json<Preview>> {
+    let snapshot = snapshot(&app).await?;
+    let desired = snapshot.desired.clone();
+    let desired = desired.ok_or_else(|| {
+        Problem::new(StatusCode::CONFLICT, "NO_DOCUMENT", "no document is in force; `ebb status` says why")
+    })?;
+    Ok(Json(preview::of(&snapshot, &desired)))
+}
+
+/// What the passes after accepting this document would do.
+pub(super) async fn plan_candidate(_: Admin, State(app): State<App>, text: String) -> Answer<Json<Preview>> {
+    let document = ebb_desired_state::parse(&text).map_err(|problems| {
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "INVALID_DOCUMENT",
+            problems.render("candidate", false),
+        )
+    })?;
+    let snapshot = snapshot(&app).await?;
+    Ok(Json(preview::of_candidate(&snapshot, document)))
+}
+
+/// Body of `POST /api/approve`.
+#[derive(Deserialize, Serialize)]
+pub struct Approval {
+    /// The revision that is meant.
+    pub revision: String,
+}
+
+pub(super) async fn approve(
+    _: Admin,
+    State(app): State<App>,
+    Json(approval): Json<Approval>,
+) -> Answer<StatusCode> {
+    app.engine.approve(Revision(approval.revision)).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+pub(super) async fn reconcile(_: Admin, State(app): State<App>) -> StatusCode {
+    app.engine.reconcile().await;
+    StatusCode::ACCEPTED
+}
+
+#[derive(Deserialize)]
+pub(super) struct EventQuery {
+    session: Option<SessionName>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn events(
+    _: Admin,
+    State(app): State<App>,
+    Query(query): Query<EventQuery>,
+) -> Answer<Json<Vec<Note>>> {
+    let limit = query.limit.unwrap_or(DEFAULT_EVENTS).min(MOST_EVENTS);
+    let query = NoteQuery { session: query.session, kind: query.kind, limit };
+    Ok(Json(app.store.notes(&query).await?))
+}
+
+fn no_session(session: &SessionName) -> Problem {
+    Problem::not_found(format!("there is no session {session}; `ebb status` lists the sessions"))
+}

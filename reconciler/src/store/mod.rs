@@ -1,0 +1,119 @@
+//! Where records, history and accepted documents are kept.
+
+mod redb;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use ebb_core::note::Note;
+use ebb_core::plan::Revision;
+use ebb_core::record::{Record, RecordError};
+use ebb_desired_state::SessionName;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use self::redb::RedbStore;
+
+/// The memory of a deployment.
+///
+/// # Guarantees
+/// - What a call reported as done survives a crash and a loss of power.
+/// - A record is replaced or removed only if it is still the version that the caller has read.
+/// - Each call is all or nothing.
+///
+/// # Assumptions
+/// - Records are small (a few KiB) and few enough to be read at start (tens of thousands).
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// All records.
+    ///
+    /// # Errors
+    /// [`StoreError::Record`] if any of them cannot be read: a daemon that overlooks a session would take its gateway for a
+    /// stray.
+    async fn records(&self) -> Result<Vec<(Record, Version)>, StoreError>;
+
+    /// Writes a record; `expected` is the version it replaces, `None` if there is none.
+    async fn put_record(&self, record: &Record, expected: Option<Version>) -> Result<Version, StoreError>;
+
+    /// Removes a record.
+    async fn remove_record(&self, session: &SessionName, expected: Version) -> Result<(), StoreError>;
+
+    /// Appends lines of history.
+    async fn append(&self, notes: &[Note]) -> Result<(), StoreError>;
+
+    /// Lines of history, newest first.
+    async fn notes(&self, query: &NoteQuery) -> Result<Vec<Note>, StoreError>;
+
+    /// Removes lines of history from before `before`; says how many.
+    async fn sweep_notes(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Keeps an accepted document.
+    async fn accept(&self, accepted: &Accepted) -> Result<(), StoreError>;
+
+    /// Accepted documents, newest first.
+    async fn accepted(&self, limit: usize) -> Result<Vec<Accepted>, StoreError>;
+
+    /// The revision whose mass teardown somebody has approved.
+    async fn approved(&self) -> Result<Option<Revision>, StoreError>;
+
+    /// Approves the mass teardown of a revision.
+    async fn approve(&self, revision: &Revision) -> Result<(), StoreError>;
+}
+
+/// Version of a stored record, for compare-and-swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(pub u64);
+
+/// Which lines of history.
+#[derive(Debug, Clone, Default)]
+pub struct NoteQuery {
+    /// Only of this session.
+    pub session: Option<SessionName>,
+    /// Only of this kind, by its name.
+    pub kind: Option<String>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// A document that was taken into force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Accepted {
+    /// Its version.
+    pub revision: Revision,
+    /// When.
+    pub at: Timestamp,
+    /// Where it came from.
+    pub origin: String,
+    /// The text.
+    pub text: String,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else has written the record since it was read.
+    #[error("the record of session {session} was changed by somebody else; it is read again")]
+    Conflict {
+        /// Which.
+        session: SessionName,
+    },
+    /// A record cannot be used.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The store cannot be reached or written.
+    #[error("{what}: {why}")]
+    Unavailable {
+        /// What was tried, and where.
+        what: String,
+        /// What the system said.
+        why: String,
+    },
+}
+
+impl StoreError {
+    /// The store cannot be reached or written.
+    pub fn unavailable(what: impl Into<String>, why: impl fmt::Display) -> Self {
+        Self::Unavailable { what: what.into(), why: why.to_string() }
+    }
+}

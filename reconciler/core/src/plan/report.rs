@@ -131,8 +131,9 @@ fn ask_at(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     if !state.is_up() {
         return None;
     }
-    let last = draft.evidence.and_then(|evidence| evidence.report.as_ref()).map(|report| report.taken_at);
-    let last = last.unwrap_or(draft.inputs.now);
+    let now = draft.inputs.now;
+    // A report from the future is one from before the clock was set back.
+    let last = draft.report().map_or(now, |report| report.taken_at.min(now));
     let after = |pause| last.checked_add(pause).unwrap_or(Timestamp::MAX);
     if state == StateName::Starting {
         return Some(after(SHORTEST_POLL));

@@ -475,3 +475,12 @@ fn handshakes_with_a_gateway_that_has_vanished_are_not_those_of_its_successor() 
     assert_eq!(world.state("s").name(), StateName::Provisioning);
     assert_eq!(world.record("s").run.as_ref().unwrap().first_handshake, None);
 }
+
+#[test]
+fn a_gateway_is_asked_again_soon_after_the_clock_was_set_back() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.up();
+    world.now -= SignedDuration::from_hours(1);
+    let (_, report) = world.plan();
+    assert_eq!(report.sessions["s"].ask_at, Some(world.now + SignedDuration::from_secs(15)));
+}

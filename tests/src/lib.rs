@@ -1,1 +1,3 @@
-//! Under construction.
+//! Tests of Ebb that need more than one part, and the worlds they happen in.
+
+pub mod e2e;

@@ -167,13 +167,13 @@ impl<'w> Daemon<'w> {
         if self.process.ended().is_some() {
             return;
         }
-        let status = self.world.ebb(&["status"]);
-        eprintln!("{status}");
-        for line in status.stdout.lines().skip(2) {
-            if let Some(name) = line.split_whitespace().next().filter(|name| *name != "SESSION") {
-                eprintln!("{}", self.world.ebb(&["explain", name]));
-                eprintln!("---- gateway of {name}\n{}", self.gateway_log(name));
-            }
+        eprintln!("{}", self.world.ebb(&["status"]));
+        let status = self.world.ebb(&["status", "-o", "json"]);
+        let status: Option<StatusView> = serde_json::from_str(&status.stdout).ok();
+        for session in status.into_iter().flat_map(|status| status.sessions) {
+            let name = session.session.as_str();
+            eprintln!("{}", self.world.ebb(&["explain", name]));
+            eprintln!("---- gateway of {name}\n{}", self.gateway_log(name));
         }
         eprintln!("{}", self.world.ebb(&["events"]));
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::namespace::Namespace;
 
 pub use names::Names;
-pub use web::Web;
+pub use web::{PAGE, Web};
 
 /// How often a server looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -1,6 +1,16 @@
 //! Ebb from the outside: the shipped program, real gateways, and a WireGuard client that nobody here wrote.
 
+mod commands;
+mod connect;
+mod crash;
 mod document;
+mod doubt;
+mod egress;
+mod faults;
+mod idle;
+mod metrics;
+mod privileges;
+mod secrets;
 mod traffic;
 
 use ebb_tests::e2e::World;
@@ -14,8 +24,9 @@ fn world() -> Option<World> {
 fn home(users: &[&str], lines: &str) -> String {
     let declared: String = users.iter().map(|user| format!("  - name: {user}\n")).collect();
     let lines: String = lines.lines().map(|line| format!("    {}\n", line.trim())).collect();
+    let users = users.join(", ");
     format!(
-        "version: 1\ndeployment: home\nusers:\n{declared}sessions:\n  - name: home\n    users: [{}]\n    region: local\n{lines}",
-        users.join(", ")
+        "version: 1\ndeployment: home\nusers:\n{declared}sessions:\n  - name: home\n    users: [{users}]\n    \
+         region: local\n{lines}"
     )
 }

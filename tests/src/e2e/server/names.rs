@@ -55,7 +55,7 @@ fn answer(known: &BTreeMap<String, Vec<IpAddr>>, datagram: &[u8]) -> Option<(Str
         match (address, question.qtype()) {
             (IpAddr::V4(address), Rtype::A) => reply.push((question.qname(), ttl, A::new(*address))).ok()?,
             (IpAddr::V6(address), Rtype::AAAA) => {
-                reply.push((question.qname(), ttl, Aaaa::new(*address))).ok()?
+                reply.push((question.qname(), ttl, Aaaa::new(*address))).ok()?;
             }
             _ => {}
         }

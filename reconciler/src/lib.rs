@@ -22,6 +22,7 @@ pub mod preview;
 pub mod provider;
 pub mod proxy;
 pub mod secrets;
+pub mod setup;
 pub mod source;
 pub mod store;
 pub mod telemetry;

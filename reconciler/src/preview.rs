@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use ebb_core::action::Plan;
+use ebb_core::forecast::{Foreseen, forecast};
 use ebb_core::names::Hash;
 use ebb_core::plan::{Desired, Inputs, Report, Revision, plan};
-use ebb_desired_state::Document;
+use ebb_desired_state::{Change, Document};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Snapshot;
@@ -22,36 +24,47 @@ pub struct Preview {
     pub plan: Plan,
     /// Why.
     pub report: Report,
+    /// What will happen by the passing of time alone, if it was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub foreseen: Vec<Foreseen>,
 }
 
-/// What the next pass would do under `desired`.
+/// What the next pass would do under `desired`, and what will happen up to `until`.
 #[must_use]
-pub fn of(snapshot: &Snapshot, desired: &Desired) -> Preview {
-    let (plan, report) = plan(&Inputs {
+pub fn of(snapshot: &Snapshot, desired: &Desired, until: Option<Timestamp>) -> Preview {
+    let inputs = Inputs {
         desired,
         records: &snapshot.records,
         observed: snapshot.observed.as_ref(),
         evidence: &snapshot.evidence,
         keys: &snapshot.keys,
         in_flight: &BTreeSet::new(),
-        approved: None,
+        approved: snapshot.approved.as_ref(),
         seed: [0; 32],
         now: snapshot.at,
-    });
-    Preview { revision: desired.revision.clone(), changes: Vec::new(), plan, report }
+    };
+    let (plan, report) = plan(&inputs);
+    let foreseen = until.map(|until| forecast(&inputs, until)).unwrap_or_default();
+    Preview { revision: desired.revision.clone(), changes: Vec::new(), plan, report, foreseen }
 }
 
-/// What the next pass would do if `document` were in force.
+/// The same if `document` were in force.
 #[must_use]
-pub fn of_candidate(snapshot: &Snapshot, document: Document) -> Preview {
+pub fn of_candidate(snapshot: &Snapshot, document: Document, until: Option<Timestamp>) -> Preview {
     let changes = match &snapshot.desired {
         Some(in_force) => {
             let diff = ebb_desired_state::diff(&in_force.document, &document);
-            diff.changes.iter().map(ToString::to_string).collect()
+            diff.changes.iter().map(describe).collect()
         }
         None => Vec::new(),
     };
     let revision = Revision(format!("candidate-{}", Hash::of(&document)));
-    let preview = of(snapshot, &Desired::new(document, revision));
+    let preview = of(snapshot, &Desired::new(document, revision), until);
     Preview { changes, ..preview }
+}
+
+fn describe(change: &Change) -> String {
+    let consequence =
+        if change.restarts() { " (replaces the gateway: connections through it end)" } else { "" };
+    format!("{change}{consequence}")
 }

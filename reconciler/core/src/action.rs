@@ -88,6 +88,17 @@ impl Plan {
 }
 
 impl Action {
+    /// Whether it only writes down what is decided elsewhere.
+    #[must_use]
+    pub const fn is_bookkeeping(&self) -> bool {
+        match self {
+            Self::Store { .. } | Self::Forget | Self::Note { .. } => true,
+            Self::EnsureKeys { .. } | Self::Create { .. } | Self::Delete { .. } | Self::Configure { .. } => {
+                false
+            }
+        }
+    }
+
     /// One word, as in metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -13,12 +13,14 @@ use crate::state::{Rest, StateName, Wait};
 pub struct Candidate<'a> {
     /// Which.
     pub session: &'a SessionName,
-    /// Its entitled users.
+    /// Its entitled users; of a session that the document no longer has, those it had.
     pub users: BTreeSet<&'a UserName>,
     /// Where it is.
     pub state: StateName,
     /// Since when it has been wanted; `None`: it is not.
     pub wanted_since: Option<Timestamp>,
+    /// When somebody last asked for it, be it by wanting it; decides who is newer.
+    pub asked_at: Option<Timestamp>,
     /// Whether it could begin in this pass if there were room: a session that backs off cannot.
     pub ready: bool,
     /// Position in the document, which decides between equals.
@@ -32,63 +34,117 @@ pub struct Allotment {
     pub slots: BTreeMap<SessionName, Slot>,
     /// Provisioning sessions that have to make way for a newer session of their users.
     pub superseded: BTreeMap<SessionName, Rest>,
+    /// Sessions that replace others take over their place in the queue, so that nobody is put before them meanwhile.
+    pub inherited: BTreeMap<SessionName, Timestamp>,
 }
 
 /// Hands out slots: who has been wanted longest goes first, and nobody who waits for a user is a reason for others to wait.
 ///
-/// A user has one session at a time. While the older one is still provisioning the newer one replaces it, provided that this
-/// takes nothing away from anybody else; afterwards the newer one waits.
+/// A user has one session at a time. While the older one is still provisioning the newer one replaces it, provided that the
+/// newer one can then begin and that this takes nothing away from anybody else; otherwise the newer one waits.
 #[must_use]
 pub fn allot(candidates: &[Candidate<'_>], limits: &Limits) -> Allotment {
     let mut allotment = Allotment::default();
-    let mut holders: Vec<&Candidate<'_>> = candidates.iter().filter(|c| c.state.holds_slot()).collect();
+    let mut holders = Holders::default();
+    candidates.iter().filter(|c| c.state.holds_slot()).for_each(|holder| holders.add(holder));
     let mut queue: Vec<&Candidate<'_>> =
         candidates.iter().filter(|c| c.state.is_down() && c.wanted_since.is_some()).collect();
     queue.sort_by_key(|c| (c.wanted_since, c.position));
     for newcomer in queue {
-        let rivals: Vec<_> =
-            holders.iter().filter(|h| !h.users.is_disjoint(&newcomer.users)).copied().collect();
-        for rival in rivals.iter().filter(|rival| makes_way(rival, newcomer)) {
-            let by = newcomer.session.clone();
-            allotment.superseded.insert(rival.session.clone(), Rest::Superseded { by });
-        }
-        let slot =
-            match rivals.first().and_then(|rival| shared_user(rival, newcomer).map(|user| (user, rival))) {
-                Some((user, rival)) => {
-                    Slot::Taken(Wait::User { user: user.clone(), session: rival.session.clone() })
+        let rivals = holders.rivals(newcomer);
+        let slot = match rivals.values().next() {
+            Some((rival, user)) => {
+                if newcomer.ready && holders.can_replace(&rivals, newcomer, limits) {
+                    allotment.replace(&rivals, newcomer);
                 }
-                None => room(&holders, newcomer, limits),
-            };
+                Slot::Taken(Wait::User { user: (*user).clone(), session: rival.session.clone() })
+            }
+            None => holders.room(newcomer, limits),
+        };
         if slot == Slot::Free && newcomer.ready {
-            holders.push(newcomer);
+            holders.add(newcomer);
         }
         allotment.slots.insert(newcomer.session.clone(), slot);
     }
     allotment
 }
 
-fn shared_user<'a>(rival: &Candidate<'a>, newcomer: &Candidate<'a>) -> Option<&'a UserName> {
-    rival.users.intersection(&newcomer.users).next().copied()
+/// Sessions that share users with a newcomer, each with one of the users; in the order in which they took their slots.
+type Rivals<'h, 'a> = BTreeMap<usize, (&'h Candidate<'a>, &'a UserName)>;
+
+/// Who occupies the slots.
+#[derive(Default)]
+struct Holders<'h, 'a> {
+    sessions: Vec<&'h Candidate<'a>>,
+    /// Positions in `sessions`. An edit of a running session can give one user two.
+    by_user: BTreeMap<&'a UserName, Vec<usize>>,
+}
+
+impl<'h, 'a> Holders<'h, 'a> {
+    fn add(&mut self, holder: &'h Candidate<'a>) {
+        for user in &holder.users {
+            self.by_user.entry(*user).or_default().push(self.sessions.len());
+        }
+        self.sessions.push(holder);
+    }
+
+    fn rivals(&self, newcomer: &Candidate<'a>) -> Rivals<'h, 'a> {
+        let mut rivals = Rivals::new();
+        for user in &newcomer.users {
+            for index in self.by_user.get(user).into_iter().flatten() {
+                rivals.entry(*index).or_insert((self.sessions[*index], *user));
+            }
+        }
+        rivals
+    }
+
+    fn room(&self, newcomer: &Candidate<'a>, limits: &Limits) -> Slot {
+        if count(self.sessions.len()) >= limits.active_sessions {
+            return Slot::Taken(Wait::Sessions { limit: limits.active_sessions });
+        }
+        let (active, adds) = (count(self.by_user.len()), count(newcomer.users.len()));
+        if active.saturating_add(adds) > limits.active_users {
+            return Slot::Taken(Wait::Users { active, adds, limit: limits.active_users });
+        }
+        Slot::Free
+    }
+
+    fn can_replace(&self, rivals: &Rivals<'h, 'a>, newcomer: &Candidate<'a>, limits: &Limits) -> bool {
+        let theirs: BTreeSet<&UserName> =
+            rivals.values().flat_map(|(rival, _)| &rival.users).copied().collect();
+        let held_otherwise = |user: &&UserName| {
+            self.by_user.get(user).into_iter().flatten().any(|index| !rivals.contains_key(index))
+        };
+        let freed = theirs.into_iter().filter(|user| !held_otherwise(user)).count();
+        let users = self.by_user.len() - freed + newcomer.users.len();
+        let sessions = self.sessions.len() - rivals.len() + 1;
+        rivals.values().all(|(rival, _)| makes_way(rival, newcomer))
+            && count(sessions) <= limits.active_sessions
+            && count(users) <= limits.active_users
+    }
+}
+
+impl Allotment {
+    fn replace(&mut self, rivals: &Rivals<'_, '_>, newcomer: &Candidate<'_>) {
+        for (rival, _) in rivals.values() {
+            let by = newcomer.session.clone();
+            self.superseded.insert(rival.session.clone(), Rest::Superseded { by });
+        }
+        if let Some(place) = rivals.values().filter_map(|(rival, _)| rival.wanted_since).min() {
+            self.inherited.insert(newcomer.session.clone(), place);
+        }
+    }
 }
 
 fn makes_way(rival: &Candidate<'_>, newcomer: &Candidate<'_>) -> bool {
     matches!(rival.state, StateName::Provisioning | StateName::Starting)
+        && rival.wanted_since.is_some()
         && rival.users.is_subset(&newcomer.users)
-        && rival.wanted_since < newcomer.wanted_since
+        && rival.asked_at < newcomer.asked_at
 }
 
-fn room(holders: &[&Candidate<'_>], newcomer: &Candidate<'_>, limits: &Limits) -> Slot {
-    let sessions = u32::try_from(holders.len()).unwrap_or(u32::MAX);
-    if sessions >= limits.active_sessions {
-        return Slot::Taken(Wait::Sessions { limit: limits.active_sessions });
-    }
-    let users: BTreeSet<_> = holders.iter().flat_map(|holder| &holder.users).collect();
-    let active = u32::try_from(users.len()).unwrap_or(u32::MAX);
-    let adds = u32::try_from(newcomer.users.len()).unwrap_or(u32::MAX);
-    if active.saturating_add(adds) > limits.active_users {
-        return Slot::Taken(Wait::Users { active, adds, limit: limits.active_users });
-    }
-    Slot::Free
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -120,6 +176,7 @@ mod tests {
                     users: users.iter().collect(),
                     state: *state,
                     wanted_since: wanted.map(|second| Timestamp::from_second(second).unwrap()),
+                    asked_at: wanted.map(|second| Timestamp::from_second(second).unwrap()),
                     ready: *state != BackingOff,
                     position,
                 })
@@ -137,7 +194,7 @@ mod tests {
             .collect()
     }
 
-    use StateName::{Active, BackingOff, Parked, Provisioning, Queued, Terminating};
+    use StateName::{Active, BackingOff, Parked, Provisioning, Queued, Starting, Terminating};
 
     #[test]
     fn whoever_has_been_wanted_longest_goes_first() {
@@ -184,6 +241,39 @@ mod tests {
             BTreeMap::from([("old".parse().unwrap(), Rest::Superseded { by: "new".parse().unwrap() })])
         );
         assert!(free(&allotment).is_empty(), "the newer one waits until the older one is gone");
+    }
+
+    #[test]
+    fn nobody_makes_way_for_a_session_that_cannot_begin_then() {
+        let replaces = |sessions: &[(&str, &[&str], StateName, Option<i64>)], limits: (u32, u32)| {
+            !World::of(sessions).allot(limits.0, limits.1).superseded.is_empty()
+        };
+        let old = ("old", &["alice"][..], Provisioning, Some(1));
+        assert!(!replaces(&[old, ("new", &["alice"], BackingOff, Some(2))], (9, 9)), "it backs off");
+        let team = ("new", &["alice", "bob"][..], Queued, Some(2));
+        assert!(
+            !replaces(&[old, ("his", &["bob"], Active, Some(1)), team], (9, 9)),
+            "its other user is busy"
+        );
+        assert!(!replaces(&[old, team], (9, 1)), "it has too many users");
+        assert!(replaces(&[old, team], (1, 2)));
+    }
+
+    #[test]
+    fn whoever_replaces_a_session_takes_its_place_in_the_queue() {
+        let world = World::of(&[
+            ("old", &["alice"], Provisioning, Some(1)),
+            ("other", &["bob"], Queued, Some(2)),
+            ("new", &["alice"], Queued, Some(3)),
+        ]);
+        let place = Timestamp::from_second(1).unwrap();
+        assert_eq!(world.allot(1, 9).inherited, BTreeMap::from([("new".parse().unwrap(), place)]));
+    }
+
+    #[test]
+    fn a_session_that_is_going_anyway_is_not_replaced() {
+        let world = World::of(&[("old", &["alice"], Starting, None), ("new", &["alice"], Queued, Some(2))]);
+        assert!(world.allot(9, 9).superseded.is_empty());
     }
 
     #[test]

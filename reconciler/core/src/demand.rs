@@ -50,13 +50,6 @@ pub(crate) fn latch(record: &mut Record, why: &Rest, now: Timestamp) {
     }
 }
 
-/// The same, unless an older rest is still in force.
-pub(crate) fn latch_if_unset(record: &mut Record, why: &Rest, now: Timestamp) {
-    if record.latch.is_none() {
-        latch(record, why, now);
-    }
-}
-
 /// When the answer of [`demand`] can change by the mere passing of time.
 #[must_use]
 pub fn next_change(
@@ -92,7 +85,7 @@ fn take_up_wake(session: &Session, record: &mut Record, now: Timestamp) {
         record.wake.clone_from(&session.wake);
         if session.wake.is_some() {
             record.latch = None;
-            record.wanted_since = Some(now);
+            record.asked_at = Some(now);
         }
     }
 }
@@ -103,7 +96,7 @@ fn take_up_request(record: &mut Record, now: Timestamp) {
     match request.kind {
         RequestKind::Start => {
             record.latch = None;
-            record.wanted_since = Some(now);
+            record.asked_at = Some(now);
         }
         RequestKind::Stop => latch(record, &Rest::Stopped, now),
     }

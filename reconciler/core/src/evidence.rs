@@ -44,7 +44,9 @@ pub struct Report {
     pub boot: String,
     /// When the gateway started.
     pub started_at: Timestamp,
-    /// Digest of the peers, routes and names in force.
+    /// Generation of the peers, routes and names in force.
+    pub generation: Option<u64>,
+    /// Digest of the same.
     pub digest: Option<Digest>,
     /// Users by key.
     pub peers: BTreeMap<PublicKey, PeerReport>,
@@ -74,7 +76,34 @@ pub struct PeerReport {
     pub endpoint: Option<std::net::SocketAddr>,
 }
 
+/// A moment on a gateway's own clock. Unlike a time on the daemon's clock it stays right when that clock is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moment {
+    /// The gateway's boot id.
+    pub boot: String,
+    /// Milliseconds after its start.
+    pub uptime_ms: u64,
+}
+
 impl Report {
+    /// The moment that the daemon's clock calls `at`.
+    #[must_use]
+    pub fn moment(&self, at: Timestamp) -> Moment {
+        let uptime_ms = u64::try_from(at.duration_since(self.started_at).as_millis()).unwrap_or(0);
+        Moment { boot: self.boot.clone(), uptime_ms }
+    }
+
+    /// What the daemon's clock calls `moment`. A moment before a restart is the restart: the gateway knows nothing older.
+    #[must_use]
+    pub fn time_of(&self, moment: &Moment) -> Timestamp {
+        if moment.boot != self.boot {
+            return self.started_at;
+        }
+        let uptime = SignedDuration::from_millis(i64::try_from(moment.uptime_ms).unwrap_or(i64::MAX));
+        self.started_at.checked_add(uptime).unwrap_or(Timestamp::MAX)
+    }
+
     /// Reads telemetry that was received at `taken_at`.
     #[must_use]
     pub fn new(telemetry: &Telemetry, place: Place, taken_at: Timestamp) -> Self {
@@ -84,6 +113,7 @@ impl Report {
             place,
             boot: telemetry.boot.clone(),
             started_at: at(telemetry.uptime_ms),
+            generation: telemetry.generation,
             digest: telemetry.digest.clone(),
             peers: telemetry
                 .peers

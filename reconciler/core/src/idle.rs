@@ -7,7 +7,7 @@ use ebb_desired_state::{Idle, Signal};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Evidence, Place, Report};
+use crate::evidence::{Evidence, Moment, Place, Report};
 
 /// Three polls at the slowest pace ([`POLL_INTERVAL`]) may fail before telemetry counts as stale.
 pub const STALE_AFTER: SignedDuration = SignedDuration::from_secs(45);
@@ -29,15 +29,16 @@ pub const FIRST_HANDSHAKE_GRACE: SignedDuration = SignedDuration::from_mins(5);
 /// A report from the future by more than this means that the clock was set back.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
-/// What the record remembers of the present run, as far as it bears on use.
+/// What the record remembers, as far as it bears on use. Moments of the present run are on the gateway's clock, so that setting
+/// the daemon's clock makes nobody idle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory<'a> {
     /// When the session became usable.
-    pub active_at: Timestamp,
-    /// The gateway's boot id at that time.
-    pub boot: Option<&'a str>,
+    pub ready: Option<&'a Moment>,
     /// When a user's first handshake was seen.
-    pub first_handshake_at: Option<Timestamp>,
+    pub first_handshake: Option<&'a Moment>,
+    /// When somebody last asked for the session or changed it. Whoever did so has a whole timeout to make use of it.
+    pub renewed_at: Timestamp,
 }
 
 /// Whether a session is in use.
@@ -88,6 +89,11 @@ pub enum Proof {
     /// A user connected and sent nothing.
     NoDataSinceHandshake {
         /// When the user's first handshake was seen.
+        at: Timestamp,
+    },
+    /// Somebody asked for the session or changed it, and nobody has used it since.
+    Renewed {
+        /// When.
         at: Timestamp,
     },
     /// No user has connected.
@@ -157,20 +163,26 @@ pub fn verdict(idle: &Idle, memory: &Memory<'_>, evidence: Option<&Evidence>, no
     }
     // A timeout is at most a day.
     let timeout = SignedDuration::try_from(idle.timeout).unwrap_or(SignedDuration::MAX);
-    let restarted = memory.boot.is_some_and(|boot| boot != report.boot);
-    let (since, proof) = last_use(idle.signal, memory, report);
+    let (used_at, proof) = last_use(idle.signal, memory, report);
     // A gateway knows nothing of the time before it started.
-    let since = since.max(report.started_at);
+    let used_at = used_at.max(report.started_at);
     let timeout = match proof {
         Proof::NoHandshake { .. } => timeout.max(FIRST_HANDSHAKE_GRACE),
         Proof::OpenFlows { .. }
         | Proof::Data { .. }
         | Proof::Handshake { .. }
+        | Proof::Renewed { .. }
         | Proof::NoDataSinceHandshake { .. } => timeout,
+    };
+    let (since, proof) = if memory.renewed_at > used_at {
+        (memory.renewed_at, Proof::Renewed { at: memory.renewed_at })
+    } else {
+        (used_at, proof)
     };
     if report.taken_at.duration_since(since) >= timeout {
         return Verdict::Idle { since, evidence: proof };
     }
+    let restarted = memory.ready.is_some_and(|ready| ready.boot != report.boot);
     if restarted && since == report.started_at {
         return Verdict::Unknown { why: Doubt::Restarted { at: report.started_at } };
     }
@@ -193,11 +205,12 @@ fn distrust(report: &Report, now: Timestamp) -> Option<Doubt> {
 }
 
 fn last_use(signal: Signal, memory: &Memory<'_>, report: &Report) -> (Timestamp, Proof) {
-    let connected_at = match (memory.first_handshake_at, report.last_handshake()) {
-        (Some(first), _) | (None, Some(first)) => first,
-        (None, None) => return (memory.active_at, Proof::NoHandshake { since: memory.active_at }),
+    let ready_at = memory.ready.map_or(report.started_at, |ready| report.time_of(ready));
+    let first = memory.first_handshake.map(|moment| report.time_of(moment));
+    let Some(connected_at) = first.or(report.last_handshake()) else {
+        return (ready_at, Proof::NoHandshake { since: ready_at });
     };
-    let floor = memory.active_at.max(connected_at);
+    let floor = ready_at.max(connected_at);
     match signal {
         Signal::Traffic => match report.last_data() {
             Some(at) => (floor.max(at), Proof::Data { at }),
@@ -230,8 +243,15 @@ mod tests {
         Idle { timeout: Duration::from_secs(TIMEOUT.unsigned_abs()), signal }
     }
 
-    fn memory() -> Memory<'static> {
-        Memory { active_at: at(0), boot: Some("one"), first_handshake_at: Some(at(5)) }
+    /// A moment of a gateway that started 10 s before the session became usable at 0.
+    fn moment(second: u64) -> Moment {
+        Moment { boot: "one".into(), uptime_ms: (10 + second) * 1000 }
+    }
+
+    /// What is remembered of a run whose first handshake was seen at `first_handshake`.
+    fn with_memory<T>(first_handshake: Option<u64>, renewed: i64, test: impl FnOnce(&Memory<'_>) -> T) -> T {
+        let (ready, first) = (moment(0), first_handshake.map(moment));
+        test(&Memory { ready: Some(&ready), first_handshake: first.as_ref(), renewed_at: at(renewed) })
     }
 
     fn peer(handshake: Option<i64>, data: Option<i64>, open_flows: u32) -> PeerReport {
@@ -255,6 +275,7 @@ mod tests {
                 place: Place::Tunnel,
                 boot: "one".into(),
                 started_at: at(started),
+                generation: None,
                 digest: None,
                 peers,
                 flows: 0,
@@ -266,7 +287,7 @@ mod tests {
     }
 
     fn judge(signal: Signal, evidence: &Evidence, now: i64) -> Verdict {
-        verdict(&idle(signal), &memory(), Some(evidence), at(now))
+        with_memory(Some(5), -10, |memory| verdict(&idle(signal), memory, Some(evidence), at(now)))
     }
 
     fn is_idle(verdict: &Verdict) -> bool {
@@ -275,7 +296,8 @@ mod tests {
 
     #[test]
     fn no_telemetry_is_unknown() {
-        let verdict = verdict(&idle(Signal::Traffic), &memory(), None, at(99_999));
+        let verdict =
+            with_memory(Some(5), 0, |memory| verdict(&idle(Signal::Traffic), memory, None, at(99_999)));
         assert_eq!(verdict, Verdict::Unknown { why: Doubt::NoTelemetry });
     }
 
@@ -300,11 +322,51 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_forward_makes_nobody_idle() {
-        // The run became active at 0 by the old clock; an hour is missing between that and the gateway's uptime.
-        let evidence = evidence(3700, 3600, &[]);
-        let memory = Memory { first_handshake_at: None, ..memory() };
-        let verdict = verdict(&idle(Signal::Traffic), &memory, Some(&evidence), at(3700));
-        assert!(matches!(verdict, Verdict::Active { .. }), "{verdict:?}");
+        // At 60 the clock was set forward by an hour. The user's first handshake was at 50; half a minute has passed since.
+        let evidence = evidence(3680, 3590, &[peer(Some(3650), None, 0)]);
+        let verdict = with_memory(Some(50), -10, |memory| {
+            verdict(&idle(Signal::Traffic), memory, Some(&evidence), at(3680))
+        });
+        let proof = Proof::NoDataSinceHandshake { at: at(3650) };
+        assert_eq!(verdict, Verdict::Active { until: Some(at(3650 + TIMEOUT)), proof });
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_keeps_no_silent_session_alive() {
+        // At 1000 the clock was set back by 900 seconds, that is to 100; the user has been silent since 5, now -895.
+        let evidence = evidence(100, -910, &[peer(Some(-895), Some(-895), 0)]);
+        let verdict = with_memory(Some(5), -910, |memory| {
+            verdict(&idle(Signal::Traffic), memory, Some(&evidence), at(100))
+        });
+        assert!(is_idle(&verdict), "{verdict:?}");
+    }
+
+    #[test]
+    fn whoever_asked_for_a_session_has_a_whole_timeout_to_use_it() {
+        let evidence = evidence(5000, -10, &[peer(Some(100), Some(100), 0)]);
+        let judge = |renewed| {
+            with_memory(Some(5), renewed, |memory| {
+                verdict(&idle(Signal::Traffic), memory, Some(&evidence), at(5000))
+            })
+        };
+        assert!(is_idle(&judge(5000 - TIMEOUT)));
+        let renewed = 5001 - TIMEOUT;
+        assert_eq!(
+            judge(renewed),
+            Verdict::Active { until: Some(at(5001)), proof: Proof::Renewed { at: at(renewed) } }
+        );
+    }
+
+    #[test]
+    fn a_first_handshake_after_a_restart_counts_from_the_handshake() {
+        // The gateway restarted at 1000; the first handshake of anybody came at 4900.
+        let mut evidence = evidence(5000, 1000, &[peer(Some(4900), None, 0)]);
+        evidence.report.as_mut().unwrap().boot = "two".into();
+        let (ready, first) = (moment(0), Moment { boot: "two".into(), uptime_ms: 3_900_000 });
+        let memory = Memory { ready: Some(&ready), first_handshake: Some(&first), renewed_at: at(-10) };
+        let verdict = verdict(&idle(Signal::Traffic), &memory, Some(&evidence), at(5000));
+        let proof = Proof::NoDataSinceHandshake { at: at(4900) };
+        assert_eq!(verdict, Verdict::Active { until: Some(at(4900 + TIMEOUT)), proof });
     }
 
     #[test]
@@ -338,11 +400,12 @@ mod tests {
 
     #[test]
     fn nobody_is_idle_before_the_first_handshake_grace_ends() {
-        let memory = Memory { first_handshake_at: None, ..memory() };
         let short = Idle { timeout: Duration::from_secs(5), signal: Signal::Traffic };
         let grace = FIRST_HANDSHAKE_GRACE.as_secs();
-        let judge =
-            |taken| verdict(&short, &memory, Some(&evidence(taken, -10, &[peer(None, None, 0)])), at(taken));
+        let judge = |taken| {
+            let evidence = evidence(taken, -10, &[peer(None, None, 0)]);
+            with_memory(None, -10, |memory| verdict(&short, memory, Some(&evidence), at(taken)))
+        };
         assert_eq!(
             judge(grace - 1),
             Verdict::Active { until: Some(at(grace)), proof: Proof::NoHandshake { since: at(0) } }
@@ -352,10 +415,9 @@ mod tests {
 
     #[test]
     fn silence_counts_from_the_first_handshake_when_no_data_ever_came() {
-        let memory = Memory { first_handshake_at: Some(at(200)), ..memory() };
         let short = Idle { timeout: Duration::from_secs(5), signal: Signal::Traffic };
         let evidence = evidence(203, -10, &[peer(Some(200), None, 0)]);
-        let verdict = verdict(&short, &memory, Some(&evidence), at(203));
+        let verdict = with_memory(Some(200), -10, |memory| verdict(&short, memory, Some(&evidence), at(203)));
         assert!(
             matches!(verdict, Verdict::Active { until: Some(until), .. } if until == at(205)),
             "{verdict:?}"

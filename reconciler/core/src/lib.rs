@@ -18,6 +18,7 @@ pub mod demand;
 pub mod evidence;
 pub mod explain;
 pub mod fold;
+pub mod forecast;
 pub mod idle;
 pub mod machine;
 pub mod names;

@@ -78,6 +78,13 @@ impl GatewayName {
         Self(format!("ebb-{deployment}-{session}"))
     }
 
+    /// Whether it is the name for `session` of `deployment`.
+    #[must_use]
+    pub fn is_of(&self, deployment: &DeploymentName, session: &SessionName) -> bool {
+        let rest = self.0.strip_prefix("ebb-").and_then(|rest| rest.strip_prefix(deployment.as_str()));
+        rest.and_then(|rest| rest.strip_prefix('-')) == Some(session.as_str())
+    }
+
     /// A name as the provider lists it.
     #[must_use]
     pub fn listed(text: &str) -> Self {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ebb_desired_state::SessionName;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Presence;
@@ -15,6 +15,9 @@ use crate::names::{GatewayName, Generation, Hash, RunId};
 pub struct Observed {
     /// When the listing was asked for. What happened after that may be missing from it.
     pub asked_at: Timestamp,
+    /// How much older than that the listing may be: nothing for a provider that knows its gateways itself, up to half a minute
+    /// for one that answers from a cache, as ARM does.
+    pub lag: SignedDuration,
     /// Gateways by name. Whatever another deployment owns is not among them.
     pub gateways: BTreeMap<GatewayName, Gateway>,
 }

@@ -9,9 +9,11 @@ use ebb_desired_state::{SessionName, UserName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Moment;
 use crate::names::{Generation, Hash, RunId};
 use crate::observed::Endpoint;
 use crate::outcome::Failure;
+use crate::plan::Revision;
 use crate::state::{Rest, State, Wait};
 
 /// Version that this code writes.
@@ -33,6 +35,8 @@ pub struct Record {
     pub generation: Generation,
     /// Hash of that spec, by which a change is found.
     pub spec: Hash,
+    /// When it last changed.
+    pub changed_at: Timestamp,
     /// The present run, from provisioning to gone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub run: Option<Run>,
@@ -46,6 +50,10 @@ pub struct Record {
     /// Since when the session has been wanted without interruption; decides who queues before whom and who is newer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub wanted_since: Option<Timestamp>,
+    /// When somebody last asked for the session, by a start or a new `wake` value. The newer of two sessions of one user is
+    /// the one that was asked for later.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub asked_at: Option<Timestamp>,
     /// The `wake` value that was acted upon.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub wake: Option<String>,
@@ -67,6 +75,9 @@ pub struct Record {
     /// Nothing is asked of the provider or the gateway before this, because the last request failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub not_before: Option<Timestamp>,
+    /// The revision of the document whose teardown of the session waits for approval.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held: Option<Revision>,
     /// Sums over all runs that have ended.
     #[serde(default)]
     pub totals: Totals,
@@ -90,12 +101,15 @@ pub struct Run {
     /// When the gateway became usable for the first time.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub active_at: Option<Timestamp>,
-    /// The gateway's boot id at that time.
+    /// The same on the gateway's clock.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub boot: Option<String>,
-    /// When a user's handshake was seen for the first time.
+    pub ready: Option<Moment>,
+    /// The first handshake of a user that was seen.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub first_handshake_at: Option<Timestamp>,
+    pub first_handshake: Option<Moment>,
+    /// The gateway was found, not created: nobody remembers what it was told.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub adopted: bool,
 }
 
 /// Something that somebody asked for outside the document.
@@ -219,10 +233,12 @@ impl Record {
             since: now,
             generation: Generation(1),
             spec,
+            changed_at: now,
             run: None,
             endpoint: None,
             hosts: BTreeMap::new(),
             wanted_since: None,
+            asked_at: None,
             wake,
             request: None,
             latch: None,
@@ -230,6 +246,7 @@ impl Record {
             last_failure: None,
             accepted: None,
             not_before: None,
+            held: None,
             totals: Totals::default(),
         }
     }

@@ -258,16 +258,34 @@ impl Rest {
         }
     }
 
-    /// Whether an edit of the document asks for it, so that the mass-teardown limit applies.
+    /// Whether only an edit of the document can ask for it, so that the mass-teardown limit applies.
     #[must_use]
     pub const fn is_edit(&self) -> bool {
         match self {
-            Self::Removed | Self::SpecChanged | Self::NoUsers => true,
+            Self::Removed | Self::SpecChanged => true,
             Self::Idle
             | Self::Stopped
             | Self::MaxLifetime
             | Self::Ended
             | Self::ScheduleClosed
+            | Self::NoUsers
+            | Self::Superseded { .. }
+            | Self::LeaseEnded
+            | Self::Suspended
+            | Self::Failed => false,
+        }
+    }
+
+    /// Whether it comes with time, unless an edit of the document moved that time into the past.
+    #[must_use]
+    pub const fn is_dated(&self) -> bool {
+        match self {
+            Self::Ended | Self::ScheduleClosed | Self::NoUsers => true,
+            Self::Removed
+            | Self::SpecChanged
+            | Self::Idle
+            | Self::Stopped
+            | Self::MaxLifetime
             | Self::Superseded { .. }
             | Self::LeaseEnded
             | Self::Suspended

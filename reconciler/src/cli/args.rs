@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ebb_desired_state::SessionName;
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 use super::target::Target;
+use crate::setup::Settings;
 
 /// On-demand WireGuard sessions, declared in one YAML file and torn down when nobody uses them.
 #[derive(Debug, Parser)]
@@ -51,20 +54,13 @@ pub(super) enum Command {
     /// Check documents without a daemon.
     Validate {
         /// Files to check.
-        #[arg(default_value = DOCUMENT, value_name = "FILE")]
+        #[arg(default_value = "desired-state/desired-state.yaml", value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Print the JSON Schema of the document.
     Schema,
-    /// Show what the next pass would do, now or under another document.
-    Plan {
-        /// A document to try instead of the one in force.
-        #[arg(value_name = "FILE")]
-        file: Option<PathBuf>,
-        /// The document to plan for when no daemon runs.
-        #[arg(long, env = "EBB_DOCUMENT", default_value = DOCUMENT, value_name = "FILE")]
-        document: PathBuf,
-    },
+    /// Show what the next pass would do, now or under another document, and what will happen later.
+    Plan(Plan),
     /// Say why a session is where it is.
     Explain {
         /// Which session.
@@ -127,24 +123,65 @@ pub(super) enum Command {
     Keygen,
 }
 
-const DOCUMENT: &str = "desired-state/desired-state.yaml";
-
 /// Options of `ebb run`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Run {
-    /// The desired-state document.
-    #[arg(long, env = "EBB_DOCUMENT", default_value = DOCUMENT, value_name = "FILE")]
-    pub(super) document: PathBuf,
-    /// Name or address under which clients reach this machine.
-    #[arg(long, env = "EBB_ADVERTISE", default_value = "127.0.0.1", value_name = "HOST")]
-    pub(super) advertise: String,
+    #[command(flatten)]
+    pub(super) settings: Settings,
     /// Seconds after which a gateway that hears neither from the daemon nor from users ends itself.
     #[arg(long, env = "EBB_LEASE_SECONDS", default_value_t = 900, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(60..=86_400))]
     pub(super) lease: u64,
-    /// A gateway program to use instead of this one.
-    #[arg(long, env = "EBB_GATEWAY", value_name = "PROGRAM")]
-    pub(super) gateway: Option<PathBuf>,
+}
+
+/// Options of `ebb plan`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Plan {
+    /// A document to try instead of the one in force.
+    #[arg(value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// Also show what time alone will bring about until then: `+45m`, `+2d`, or a moment such as 2026-12-24T18:00:00Z.
+    #[arg(long, value_name = "WHEN")]
+    pub(super) at: Option<Ahead>,
+    /// As Markdown, for pull requests.
+    #[arg(long)]
+    pub(super) markdown: bool,
+    /// What to plan with when no daemon runs.
+    #[command(flatten)]
+    pub(super) settings: Settings,
+}
+
+/// A moment, given itself or as a distance from the present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ahead {
+    By(SignedDuration),
+    At(Timestamp),
+}
+
+impl Ahead {
+    pub(super) fn from(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::By(distance) => now.checked_add(distance).unwrap_or(Timestamp::MAX),
+            Self::At(moment) => moment,
+        }
+    }
+}
+
+impl FromStr for Ahead {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unreadable = |error| format!("{error}; write +45m, +2h 30m, or 2026-12-24T18:00:00Z");
+        match text.strip_prefix('+') {
+            // A day is 24 hours here.
+            Some(distance) => distance
+                .parse::<Span>()
+                .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
+                .map(Self::By)
+                .map_err(unreadable),
+            None => text.parse().map(Self::At).map_err(unreadable),
+        }
+    }
 }
 
 /// Options of `ebb connect`.
@@ -173,5 +210,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_forecast_reaches_to_a_moment_or_by_a_distance() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let reach = |text: &str| text.parse::<Ahead>().unwrap().from(now).to_string();
+        assert_eq!(reach("+45m"), "2026-11-21T12:45:00Z");
+        assert_eq!(reach("+2d"), "2026-11-23T12:00:00Z");
+        assert_eq!(reach("2026-12-24T18:00:00Z"), "2026-12-24T18:00:00Z");
+        for wrong in ["45m", "+", "+1 month", "tomorrow"] {
+            assert!(wrong.parse::<Ahead>().is_err(), "{wrong}");
+        }
     }
 }

@@ -106,7 +106,7 @@ fn dispatch(args: Args) -> Outcome {
 async fn with_runtime(command: Command, daemon: args::Daemon, output: args::Output) -> Outcome {
     match command {
         Command::Run(options) => run::run(options, &daemon).await,
-        Command::Plan { file, document } => plan::plan(&daemon, file, document, output).await,
+        Command::Plan(options) => plan::plan(&daemon, options, output).await,
         Command::Explain { session } => inspect::explain(&daemon, &session, output).await,
         Command::Status { watch } => inspect::status(&daemon, watch, output).await,
         Command::Events { session, kind, limit } => {

@@ -1,123 +1,150 @@
 //! `ebb plan`: what would happen.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
+use ebb_core::forecast::Foreseen;
 use ebb_core::plan::{Desired, Revision};
 use ebb_core::spec::Keys;
 
+use jiff::Timestamp;
+
 use super::api::{Api, ApiError};
-use super::args::{Daemon, Output};
+use super::args::{Daemon, Output, Plan};
 use super::output::json;
 use super::{CHANGES, Failure, Outcome};
 use crate::clock;
 use crate::engine::{Snapshot, SourceStatus};
 use crate::preview::{self, Preview};
-use crate::provider::{LocalProvider, LocalSettings, Provider as _};
-use crate::secrets::{FileSecrets, SecretName, Secrets as _};
-use crate::store::{RedbStore, Store as _};
+use crate::secrets::SecretName;
+use crate::setup;
 
-pub(super) async fn plan(
-    daemon: &Daemon,
-    candidate: Option<PathBuf>,
-    document: PathBuf,
-    output: Output,
-) -> Outcome {
-    let preview = match ask(daemon, candidate.as_deref()).await {
-        Err(ApiError::NoDaemon { .. }) => offline(daemon, candidate.as_deref().unwrap_or(&document)).await?,
+pub(super) async fn plan(daemon: &Daemon, options: Plan, output: Output) -> Outcome {
+    let until = options.at.map(|ahead| ahead.from(clock::now()));
+    let preview = match ask(daemon, options.file.as_deref(), until).await {
+        Err(ApiError::NoDaemon { .. }) => offline(daemon, &options, until).await?,
         other => other?,
     };
     match output {
         Output::Json => json(&preview)?,
+        Output::Text if options.markdown => print!("{}", markdown(&preview)),
         Output::Text => print!("{}", render(&preview)),
     }
     let empty = preview.plan.is_empty() && preview.changes.is_empty();
     Ok(if empty { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
 }
 
-async fn ask(daemon: &Daemon, candidate: Option<&Path>) -> Result<Preview, ApiError> {
+async fn ask(
+    daemon: &Daemon,
+    candidate: Option<&Path>,
+    until: Option<Timestamp>,
+) -> Result<Preview, ApiError> {
     let api = Api::open(daemon)?;
+    let path = until.map_or_else(|| "/api/plan".to_owned(), |until| format!("/api/plan?until={until}"));
     match candidate {
-        None => api.get("/api/plan").await,
+        None => api.get(&path).await,
         Some(file) => match std::fs::read_to_string(file) {
-            Ok(text) => api.post_text("/api/plan", text).await,
+            Ok(text) => api.post_text(&path, text).await,
             Err(error) => Err(ApiError::NoFile { path: file.display().to_string(), error }),
         },
     }
 }
 
-/// The same from the files, while no daemon has them open. Nothing is known of use then.
-async fn offline(daemon: &Daemon, file: &Path) -> Result<Preview, Failure> {
-    let name = file.display().to_string();
-    let bytes = std::fs::read(file).map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
+/// The same from what the daemon would start with. Nothing is known of use then.
+async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> Result<Preview, Failure> {
+    let settings = &options.settings;
+    let (name, bytes) = match &options.file {
+        Some(file) => {
+            let name = file.display().to_string();
+            let bytes = std::fs::read(file);
+            (name.clone(), bytes.map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?)
+        }
+        None => {
+            let source = settings.source()?;
+            (source.origin(), source.fetch().await?.text)
+        }
+    };
     let document = ebb_desired_state::parse_bytes(&bytes)
         .map_err(|problems| Failure::usage(problems.render(&name, super::output::is_colourful())))?;
-    let mut snapshot = Snapshot {
+    let state = setup::prepare_state(&daemon.state)?;
+    let secrets = settings.secrets(&state)?;
+    let mut keys = Keys::default();
+    for session in &document.sessions {
+        let key = secrets.get(&SecretName::Gateway(session.name.clone())).await?;
+        keys.gateways.extend(key.map(|key| (session.name.clone(), key.public())));
+    }
+    for user in &document.users {
+        let key = secrets.get(&SecretName::User(user.name.clone())).await?;
+        keys.users.extend(key.map(|key| (user.name.clone(), key.public())));
+    }
+    let store = settings.store(&state)?;
+    let records = store.records().await?.into_iter();
+    let snapshot = Snapshot {
         at: clock::now(),
         passes: 0,
         desired: None,
         source: SourceStatus { origin: name.clone(), ..SourceStatus::default() },
-        records: BTreeMap::new(),
-        observed: None,
+        records: records.map(|(record, _)| (record.session.clone(), record)).collect(),
+        observed: Some(settings.provider(&state)?.list(&document.deployment).await?),
         provider_error: None,
         evidence: BTreeMap::new(),
-        keys: Keys::default(),
+        keys,
+        approved: store.approved().await?,
         report: None,
         store_error: None,
     };
-    let state = &daemon.state;
-    if state.join("store.redb").exists() {
-        let records = RedbStore::open(&state.join("store.redb"))?.records().await?;
-        snapshot.records = records.into_iter().map(|(record, _)| (record.session.clone(), record)).collect();
-        let secrets = FileSecrets::open(&state.join("secrets"))?;
-        for session in &document.sessions {
-            if let Some(key) = secrets.get(&SecretName::Gateway(session.name.clone())).await? {
-                snapshot.keys.gateways.insert(session.name.clone(), key.public());
-            }
+    Ok(preview::of(&snapshot, &Desired::new(document, Revision(name)), until))
+}
+
+/// For a pull request: what changes, what happens at once, and what happens later.
+fn markdown(preview: &Preview) -> String {
+    let mut text = format!("### Ebb plan for `{}`\n", preview.revision);
+    let mut list = |title: &str, lines: Vec<String>, none: &str| {
+        text.push_str(&format!("\n**{title}**\n\n"));
+        if lines.is_empty() {
+            text.push_str(&format!("{none}\n"));
         }
-        for user in &document.users {
-            if let Some(key) = secrets.get(&SecretName::User(user.name.clone())).await? {
-                snapshot.keys.users.insert(user.name.clone(), key.public());
-            }
-        }
-        let settings = LocalSettings {
-            state: state.canonicalize()?,
-            advertise: "127.0.0.1".to_owned(),
-            program: Vec::new(),
-        };
-        snapshot.observed = Some(LocalProvider::open(settings)?.list(&document.deployment).await?);
-    } else {
-        snapshot.observed =
-            Some(ebb_core::observed::Observed { asked_at: snapshot.at, gateways: BTreeMap::new() });
+        lines.iter().for_each(|line| text.push_str(&format!("- {line}\n")));
+    };
+    list("Changes of the document", preview.changes.clone(), "None.");
+    let actions = preview.plan.actions().filter(|(_, action)| !action.is_bookkeeping());
+    let actions = actions.map(|(session, action)| format!("`{session}`: {action}"));
+    list("What happens at once", actions.collect(), "Nothing.");
+    if !preview.foreseen.is_empty() {
+        list("What happens later", preview.foreseen.iter().map(foreseen).collect(), "");
     }
-    Ok(preview::of(&snapshot, &Desired::new(document, Revision(name))))
+    list("To look at", warnings(preview), "Nothing.");
+    text
+}
+
+fn foreseen(event: &Foreseen) -> String {
+    let session = event.0.session.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("{} {session}: {}", event.0.at, event.0.message)
+}
+
+fn warnings(preview: &Preview) -> Vec<String> {
+    let held = preview.report.held_teardowns;
+    let held = (held > 0)
+        .then(|| format!("{held} teardowns are held back until `ebb approve {}`", preview.revision));
+    let conditions = preview.report.sessions.values().flat_map(|session| {
+        let bad = session.conditions.iter().filter(|condition| condition.is_bad());
+        bad.map(|bad| format!("{}: {} ({}): {}", session.session, bad.kind.as_str(), bad.reason, bad.message))
+    });
+    held.into_iter().chain(conditions).collect()
 }
 
 fn render(preview: &Preview) -> String {
     let mut text = format!("revision {}\n", preview.revision);
-    if !preview.changes.is_empty() {
-        text.push_str("\ndocument:\n");
-        for change in &preview.changes {
-            text.push_str(&format!("  {change}\n"));
+    let mut list = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            text.push_str(&format!("\n{title}:\n"));
+            lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
         }
-    }
-    text.push_str("\nnext pass:\n");
-    for line in preview.plan.to_string().lines() {
-        text.push_str(&format!("  {line}\n"));
-    }
-    let held = preview.report.held_teardowns;
-    if held > 0 {
-        text.push_str(&format!(
-            "\n{held} teardowns are held back until `ebb approve {}`\n",
-            preview.revision
-        ));
-    }
-    for session in preview.report.sessions.values() {
-        for condition in session.conditions.iter().filter(|condition| condition.is_bad()) {
-            let (kind, reason) = (condition.kind.as_str(), &condition.reason);
-            text.push_str(&format!("\n{}: {kind} ({reason}): {}\n", session.session, condition.message));
-        }
-    }
+    };
+    list("document", preview.changes.clone());
+    list("next pass", preview.plan.to_string().lines().map(str::to_owned).collect());
+    list("later", preview.foreseen.iter().map(foreseen).collect());
+    list("to look at", warnings(preview));
     text
 }

@@ -1,9 +1,6 @@
 //! `ebb run`: the daemon.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +15,8 @@ use super::{Failure, Outcome};
 use crate::engine::{Engine, Parts};
 use crate::http::{self, AdminKey, App};
 use crate::metrics::Counters;
-use crate::provider::{LocalProvider, LocalSettings};
-use crate::secrets::{FileSecrets, SecretName, Secrets};
-use crate::source::FileSource;
-use crate::store::RedbStore;
+use crate::secrets::SecretName;
+use crate::setup;
 use crate::telemetry::Links;
 
 /// Requests in progress get this long after SIGTERM; Container Apps waits 30 s before it kills.
@@ -32,18 +27,19 @@ const NEWS: usize = 256;
 
 pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     log();
-    let state = prepare_state(&daemon.state)?;
-    let _lock = lock(&state)?;
+    let state = setup::prepare_state(&daemon.state)?;
+    let _lock = setup::lock_state(&state)?;
     let listener = TcpListener::bind(daemon.api).await.map_err(|error| {
         Failure::new(format!("cannot listen on {}: {error}; choose another address with --api", daemon.api))
     })?;
-    let secrets: Arc<dyn Secrets> = Arc::new(FileSecrets::open(&state.join("secrets"))?);
+    let settings = &options.settings;
+    let secrets = settings.secrets(&state)?;
     let control = secrets.ensure(&SecretName::Control, PrivateKey::from_random(rand::random())).await?;
     let counters = Counters::new();
     let parts = Parts {
-        source: Arc::new(FileSource::open(&options.document)?),
-        provider: Arc::new(LocalProvider::open(local_settings(&options, &state))?),
-        store: Arc::new(RedbStore::open(&state.join("store.redb"))?),
+        source: settings.source()?,
+        provider: settings.provider(&state)?,
+        store: settings.store(&state)?,
         secrets: Arc::clone(&secrets),
         lease: Duration::from_secs(options.lease),
         counters: counters.clone(),
@@ -51,17 +47,12 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     let store = Arc::clone(&parts.store);
     let (news, heard) = mpsc::channel(NEWS);
     let (engine, handle) = Engine::open(parts, Links::new(control, news), heard).await?;
-    let app = App {
-        engine: handle,
-        store,
-        secrets,
-        counters,
-        admin: Arc::new(AdminKey::open(&state.join("admin.key"))?),
-    };
+    let admin = Arc::new(AdminKey::open(&state.join("admin.key"))?);
+    let app = App { engine: handle, store, secrets, counters, admin };
     tracing::info!(
         "Ebb {} runs; document {}, state {}, API http://{}",
         env!("CARGO_PKG_VERSION"),
-        options.document.display(),
+        settings.document,
         state.display(),
         daemon.api
     );
@@ -97,43 +88,4 @@ pub(super) async fn ending_signal() -> io::Result<&'static str> {
 fn log() {
     let filter = std::env::var("EBB_LOG").unwrap_or_else(|_| "info".to_owned());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
-}
-
-fn prepare_state(directory: &Path) -> Result<std::path::PathBuf, Failure> {
-    let error =
-        |error| Failure::new(format!("cannot use the state directory {}: {error}", directory.display()));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(error)?;
-    directory.canonicalize().map_err(error)
-}
-
-/// One daemon for each state directory. The kernel gives the lock back however this process ends.
-fn lock(state: &Path) -> Result<File, Failure> {
-    let path = state.join("lock");
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder)?;
-            return Err(Failure::new(format!(
-                "another daemon (process {}) works on {}; stop it first, or name another directory with --state",
-                holder.trim(),
-                state.display()
-            )));
-        }
-        Err(TryLockError::Error(error)) => return Err(error.into()),
-    }
-    file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())?;
-    Ok(file)
-}
-
-fn local_settings(options: &Run, state: &Path) -> LocalSettings {
-    // The executable by this name is the running one even after the file was replaced by a newer build.
-    let program = match &options.gateway {
-        Some(program) => vec![program.clone().into_os_string()],
-        None => vec!["/proc/self/exe".into(), "gateway".into()],
-    };
-    LocalSettings { state: state.to_owned(), advertise: options.advertise.clone(), program }
 }

@@ -86,14 +86,8 @@ impl Intake {
     }
 
     async fn accept(&mut self, parts: &Parts, revision: Revision, document: Document, text: String) {
-        if let Some(in_force) = &self.desired
-            && in_force.document.deployment != document.deployment
-        {
-            let message = format!(
-                "{}: the deployment is named {}, the one in force {}. A deployment cannot be renamed: everything it \
-                 owns is marked with its name. Put the old name back, or empty `sessions` first",
-                self.status.origin, document.deployment, in_force.document.deployment
-            );
+        if let Some(message) = self.desired.as_ref().and_then(|old| renames(&old.document, &document)) {
+            let message = format!("{}: {message}", self.status.origin);
             return self.refuse(parts, Some(revision), message).await;
         }
         let now = clock::now();
@@ -136,6 +130,18 @@ impl Intake {
         note(parts, NoteKind::DesiredRejected, Outcome::Failure, message.clone()).await;
         self.status.error = Some(message);
     }
+}
+
+/// Why `new` cannot follow `old`, if it renames the deployment.
+#[must_use]
+pub fn renames(old: &Document, new: &Document) -> Option<String> {
+    (old.deployment != new.deployment).then(|| {
+        format!(
+            "the deployment is named {}, the one in force {}. A deployment cannot be renamed: everything it owns is marked \
+             with its name. Put the old name back",
+            new.deployment, old.deployment
+        )
+    })
 }
 
 async fn note(parts: &Parts, kind: NoteKind, outcome: Outcome, message: String) {

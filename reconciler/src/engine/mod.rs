@@ -38,7 +38,7 @@ use crate::source::Source;
 use crate::store::{Store, StoreError, Version};
 use crate::telemetry::{Links, News, What};
 
-pub use intake::Intake;
+pub use intake::{Intake, renames};
 pub use snapshot::{Snapshot, SourceStatus};
 
 /// Adapters that the engine works with.
@@ -485,6 +485,7 @@ impl Engine {
             provider_error: self.provider_error.as_ref().map(ToString::to_string),
             evidence: self.evidence.clone(),
             keys: self.keys.clone(),
+            approved: self.approved.clone(),
             report: self.report.clone(),
             store_error: self.store_error.clone(),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ebb_core::evidence::Evidence;
 use ebb_core::observed::{Gateway, Observed};
-use ebb_core::plan::{Desired, Report};
+use ebb_core::plan::{Desired, Report, Revision};
 use ebb_core::record::Record;
 use ebb_core::spec::Keys;
 use ebb_desired_state::SessionName;
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub evidence: BTreeMap<SessionName, Evidence>,
     /// Public keys.
     pub keys: Keys,
+    /// The revision whose mass teardown somebody has approved.
+    pub approved: Option<Revision>,
     /// Why the last pass decided what it decided.
     pub report: Option<Report>,
     /// Why the store cannot be read or written.

@@ -9,12 +9,13 @@ use ebb_core::plan::Revision;
 use ebb_core::record::RequestKind;
 use ebb_desired_state::{SessionName, User, UserName};
 use ebb_wire::PrivateKey;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::auth::Admin;
 use super::{App, Problem};
 use crate::client_config::{ClientFile, DEFAULT_MTU};
-use crate::engine::Snapshot;
+use crate::engine::{Snapshot, renames};
 use crate::metrics;
 use crate::preview::{self, Preview};
 use crate::secrets::SecretName;
@@ -191,18 +192,32 @@ async fn private_key(app: &App, user: &User) -> Answer<Option<PrivateKey>> {
     key.map(Some).ok_or_else(|| unavailable(format!("the key {name} has not been made yet")))
 }
 
+#[derive(Deserialize)]
+pub(super) struct PlanQuery {
+    until: Option<Timestamp>,
+}
+
 /// What the next pass would do.
-pub(super) async fn plan(_: Admin, State(app): State<App>) -> Answer<Json<Preview>> {
+pub(super) async fn plan(
+    _: Admin,
+    State(app): State<App>,
+    Query(query): Query<PlanQuery>,
+) -> Answer<Json<Preview>> {
     let snapshot = snapshot(&app).await?;
     let desired = snapshot.desired.clone();
     let desired = desired.ok_or_else(|| {
         Problem::new(StatusCode::CONFLICT, "NO_DOCUMENT", "no document is in force; `ebb status` says why")
     })?;
-    Ok(Json(preview::of(&snapshot, &desired)))
+    Ok(Json(preview::of(&snapshot, &desired, query.until)))
 }
 
 /// What the passes after accepting this document would do.
-pub(super) async fn plan_candidate(_: Admin, State(app): State<App>, text: String) -> Answer<Json<Preview>> {
+pub(super) async fn plan_candidate(
+    _: Admin,
+    State(app): State<App>,
+    Query(query): Query<PlanQuery>,
+    text: String,
+) -> Answer<Json<Preview>> {
     let document = ebb_desired_state::parse(&text).map_err(|problems| {
         Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -211,7 +226,11 @@ pub(super) async fn plan_candidate(_: Admin, State(app): State<App>, text: Strin
         )
     })?;
     let snapshot = snapshot(&app).await?;
-    Ok(Json(preview::of_candidate(&snapshot, document)))
+    let in_force = snapshot.desired.as_ref().map(|desired| &desired.document);
+    if let Some(message) = in_force.and_then(|in_force| renames(in_force, &document)) {
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_DOCUMENT", message));
+    }
+    Ok(Json(preview::of_candidate(&snapshot, document, query.until)))
 }
 
 /// Body of `POST /api/approve`.

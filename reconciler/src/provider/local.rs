@@ -32,6 +32,7 @@ use ebb_core::outcome::{Class, Failure};
 use ebb_core::spec::GatewaySpec;
 use ebb_desired_state::{DeploymentName, SessionName};
 use ebb_wire::Boot;
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -167,7 +168,7 @@ impl Provider for LocalProvider {
             let directory = self.settings.state.join("local");
             failure(&format!("cannot list the gateways in {}", directory.display()), &error)
         })?;
-        Ok(Observed { asked_at, gateways })
+        Ok(Observed { asked_at, lag: SignedDuration::ZERO, gateways })
     }
 
     async fn create(&self, spec: &GatewaySpec, boot: &Boot) -> Result<(), Failure> {

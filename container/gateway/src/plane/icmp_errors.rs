@@ -15,6 +15,10 @@ const FROM_A_PACKET: [u8; 2] = [2, 3];
 /// Bytes of the datagram that come back with the error. Enough for an ICMP echo header or a UDP user's first words.
 const QUOTED: usize = 64;
 
+/// Space for everything the kernel tells about it: besides the error also where and when it came, if the socket asked for
+/// that on receiving.
+const CONTROL: usize = 512;
+
 /// An error about one datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Undelivered {
@@ -41,7 +45,7 @@ pub fn keep(socket: impl AsFd, v6: bool) -> nix::Result<()> {
 /// The next error that users can do something with; `None` when there is none.
 pub fn take(socket: impl AsFd) -> Option<Undelivered> {
     let mut data = [0; QUOTED];
-    let mut control = nix::cmsg_space!([u8; 16], [u8; 28]);
+    let mut control = [0; CONTROL];
     loop {
         let mut slices = [IoSliceMut::new(&mut data)];
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;

@@ -1,7 +1,5 @@
 //! Reading what clients send.
 
-use std::fmt;
-
 use domain::base::iana::{Class, ExtendedErrorCode, Opcode, OptRcode};
 use domain::base::message::Section;
 use domain::base::opt::{Opt, OptRecord};
@@ -14,7 +12,7 @@ use super::{Settings, Transport, answer};
 pub(super) type Name = domain::base::Name<Vec<u8>>;
 
 /// What is asked, with all that makes an answer differ. Names are in lower case.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Question {
     pub name: Name,
     pub rtype: Rtype,
@@ -22,12 +20,6 @@ pub(super) struct Question {
     pub dnssec_ok: bool,
     /// The CD bit: data that fails validation is wanted (RFC 4035, section 3.2.2).
     pub checking_disabled: bool,
-}
-
-impl fmt::Debug for Question {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name.fmt_with_dot(), self.rtype)
-    }
 }
 
 /// A query that deserves an answer, and what the answer must look like.

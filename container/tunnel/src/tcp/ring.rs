@@ -1,10 +1,12 @@
 //! A byte ring whose bytes are found by their position in the stream.
 
+use std::fmt;
+
 use super::budget::Budget;
+use super::checksum;
 
 /// Storage for a stretch of a stream. Which stretch is live is the owner's business; the ring maps a position to a byte and
 /// holds no more than its capacity of consecutive positions. Nothing is allocated before the first [`Ring::reserve`].
-#[derive(Debug)]
 pub(super) struct Ring {
     /// Empty, or a power of two long.
     bytes: Vec<u8>,
@@ -95,12 +97,26 @@ impl Ring {
         second.copy_from_slice(tail);
     }
 
-    /// Copies the bytes from `position` on into `out`.
-    pub fn read(&self, position: u64, out: &mut [u8]) {
+    /// Copies the bytes from `position` on into `out` and returns their sum for the checksum.
+    pub fn read(&self, position: u64, out: &mut [u8]) -> u64 {
         let (first, second) = self.slices(position, position + out.len() as u64);
+        if second.is_empty() {
+            return checksum::copy_and_sum(first, out);
+        }
         let (head, tail) = out.split_at_mut(first.len());
         head.copy_from_slice(first);
         tail.copy_from_slice(second);
+        checksum::raw_sum(out)
+    }
+}
+
+/// The content is people's traffic and belongs into no log.
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("capacity", &self.capacity())
+            .field("base", &self.base)
+            .finish_non_exhaustive()
     }
 }
 

@@ -237,22 +237,22 @@ fn parse_options(mut bytes: &[u8], flags: Flags) -> Options {
 
 /// A header about to be written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
+pub(super) struct Header<'a> {
     pub source_port: u16,
     pub destination_port: u16,
     pub seq: Seq,
     pub ack: Seq,
     pub flags: Flags,
     pub window: u16,
-    pub options: Options,
+    pub options: &'a Options,
 }
 
-impl Header {
+impl Header<'_> {
     /// Writes the header with a zero checksum and returns its length. `out` must hold [`HEADER_MAX`] bytes.
     pub fn write(&self, out: &mut [u8]) -> usize {
         let mut at = HEADER;
-        if self.options != Options::default() {
-            at += self.write_options(&mut out[HEADER..]);
+        if !self.options.is_empty() {
+            at += self.options.write(&mut out[HEADER..]);
         }
         out[0..2].copy_from_slice(&self.source_port.to_be_bytes());
         out[2..4].copy_from_slice(&self.destination_port.to_be_bytes());
@@ -264,31 +264,41 @@ impl Header {
         out[16..20].fill(0);
         at
     }
+}
 
-    fn write_options(&self, out: &mut [u8]) -> usize {
+impl Options {
+    fn is_empty(&self) -> bool {
+        self.sack.count == 0
+            && self.timestamps.is_none()
+            && self.mss.is_none()
+            && self.window_scale.is_none()
+            && !self.sack_permitted
+    }
+
+    fn write(&self, out: &mut [u8]) -> usize {
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
             out[at..at + bytes.len()].copy_from_slice(bytes);
             at += bytes.len();
         };
-        if let Some(mss) = self.options.mss {
+        if let Some(mss) = self.mss {
             let [a, b] = mss.to_be_bytes();
             put(&[2, 4, a, b]);
         }
-        if self.options.sack_permitted {
+        if self.sack_permitted {
             put(&[1, 1, 4, 2]);
         }
-        if let Some(shift) = self.options.window_scale {
+        if let Some(shift) = self.window_scale {
             put(&[1, 3, 3, shift]);
         }
-        if let Some(timestamps) = self.options.timestamps {
+        if let Some(timestamps) = self.timestamps {
             put(&[1, 1, 8, 10]);
             put(&timestamps.value.to_be_bytes());
             put(&timestamps.echo.to_be_bytes());
         }
         // Four blocks fill the 40 bytes of options on their own, three fit beside timestamps (RFC 2018 section 3).
-        let room = if self.options.timestamps.is_some() { 3 } else { 4 };
-        let blocks = &self.options.sack[..self.options.sack.len().min(room)];
+        let room = if self.timestamps.is_some() { 3 } else { 4 };
+        let blocks = &self.sack[..self.sack.len().min(room)];
         if !blocks.is_empty() {
             put(&[1, 1, 5, 2 + 8 * blocks.len() as u8]);
             for (left, right) in blocks {
@@ -326,7 +336,7 @@ pub fn reset_for(
         ack,
         flags,
         window: 0,
-        options: Options::default(),
+        options: &Options::default(),
     };
     let out = out.get_mut(..HEADER)?;
     header.write(out);

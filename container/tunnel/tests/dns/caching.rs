@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::base::iana::{OptRcode, Rcode};
 use domain::base::{Rtype, Ttl};
-use domain::rdata::{A, Cname, Txt};
+use domain::rdata::{A, Cname, Soa, Txt};
 use ebb_tunnel::dns::Settings;
 
 use crate::bed::{Bed, Query, Setup, client, name, query};
@@ -89,6 +89,17 @@ fn a_name_that_does_not_exist_is_remembered_as_long_as_its_zone_says() {
             bed.forward(&example());
         }
     }
+}
+
+#[test]
+fn the_minimum_of_a_zone_limits_only_what_does_not_exist() {
+    let mut bed = Bed::new();
+    let ask = bed.forward(&query("example.com", Rtype::SOA));
+    let hour = Ttl::from_hours(1);
+    let soa = Soa::new(name("ns."), name("mail."), 1.into(), hour, hour, hour, Ttl::from_secs(60));
+    let reply = ask.respond(|answer| answer.push((name("example.com"), hour, soa)).unwrap());
+    bed.reply(&ask, &reply);
+    assert_eq!(bed.answer().ttls(), [3600]);
 }
 
 #[test]

@@ -201,6 +201,19 @@ fn a_broken_socket_moves_on_and_is_asked_last_for_a_while() {
     assert_eq!(bed.answer().rcode(), OptRcode::SERVFAIL);
     bed.resolver.upstream_failed(second.attempt, bed.now);
     assert!(bed.answers().is_empty());
+
+    let mut bed = Bed::new();
+    let first = bed.forward(&example());
+    bed.resolver.upstream_failed(first.attempt, bed.now);
+    bed.ask();
+    for (after, first) in [(0, "8.8.8.8"), (29_999, "8.8.8.8"), (1, "1.1.1.1")] {
+        bed.pass(MS * after);
+        bed.answers();
+        bed.asks();
+        assert_eq!(bed.forward(&query(&format!("{after}.example"), Rtype::A)).to.ip(), ip(first));
+        bed.resolver.forget_peer(0);
+        bed.asks();
+    }
 }
 
 #[test]
@@ -234,6 +247,20 @@ fn a_truncated_answer_is_fetched_over_tcp_and_cut_for_the_client() {
     assert_eq!((stats.attempts, stats.tcp_attempts, stats.failures), (2, 1, 0));
     // Over TCP the client gets it from the cache.
     assert_eq!(bed.at_once(&txt.tcp()).records().len(), 1);
+}
+
+#[test]
+fn tcp_gets_the_time_for_a_lost_syn() {
+    let mut bed = Bed::new();
+    let udp = bed.forward(&example());
+    bed.reply(&udp, &truncated(&udp));
+    let tcp = bed.ask();
+    bed.pass(1499 * MS);
+    assert!(bed.asks().is_empty());
+    bed.pass(MS);
+    assert_eq!(bed.ask().to.ip(), ip("8.8.8.8"));
+    bed.reply(&tcp, &tcp.address("192.0.2.1", 300));
+    assert_eq!(bed.answer().records().len(), 1);
 }
 
 #[test]
@@ -387,5 +414,8 @@ fn a_peer_that_leaves_takes_its_queries_along() {
     assert!(bed.asks().is_empty());
     assert_eq!(bed.forgotten, [alone.attempt]);
     bed.reply(&shared, &shared.address("192.0.2.1", 300));
+    bed.send(&example().from(client(2)));
+    // Answers that are not sent yet go as well.
+    bed.resolver.forget_peer(2);
     assert_eq!(bed.answer().client, client(1));
 }

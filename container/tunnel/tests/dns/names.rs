@@ -80,10 +80,15 @@ fn an_existing_name_without_the_type_is_no_data_and_any_other_is_nxdomain() {
         ("alice.ebb.internal", Rtype::MX),
         ("alice.ebb.internal", Rtype::HTTPS),
         ("api.example.com", Rtype::TXT),
+        ("alice.ebb.internal", Rtype::SOA),
+        ("alice.ebb.internal", Rtype::NS),
         ("ebb.internal", Rtype::A),
         // Nothing is there, but something is under it.
         ("under.ebb.internal", Rtype::A),
         ("0.8.10.in-addr.arpa", Rtype::PTR),
+        ("0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.0.0.2.6.2.6.5.6.d.f.ip6.arpa", Rtype::PTR),
+        ("local", Rtype::A),
+        ("10.in-addr.arpa", Rtype::NULL),
     ] {
         assert!(bed.at_once(&query(name, rtype)).is_no_data(), "{name} {rtype}");
     }
@@ -92,6 +97,7 @@ fn an_existing_name_without_the_type_is_no_data_and_any_other_is_nxdomain() {
         assert_eq!(answer.rcode(), OptRcode::NXDOMAIN, "{name}");
         assert_eq!(answer.soa(), Some(("ebb.internal.".into(), 30)), "{name}");
         assert!(answer.message.header().aa());
+        assert!(bed.at_once(&query(name, Rtype::SOA)).records().is_empty());
     }
 }
 

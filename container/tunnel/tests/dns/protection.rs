@@ -1,11 +1,13 @@
 //! Forged replies and names that lead where they must not.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use domain::base::iana::{OptRcode, Rcode};
 use domain::base::{MessageBuilder, Rtype, Ttl, UnknownRecordData};
 use domain::rdata::{A, Aaaa, Cname};
-use ebb_tunnel::dns::{Settings, Transport};
+use ebb_tunnel::dns::{Resolver, Settings, Transport};
 
 use crate::bed::{Ask, Bed, Query, Setup, ip, name, query};
 
@@ -74,16 +76,27 @@ fn the_answer_to_one_question_on_the_socket_of_another_is_ignored() {
 fn somebody_who_guesses_ids_drives_the_question_to_tcp() {
     let mut bed = Bed::new();
     let ask = bed.forward(&example());
-    for guess in 1..=3 {
+    let forged = |ask: &Ask, guess| {
         let mut forged = ask.address("198.51.100.66", 300);
         forged[1] ^= guess;
-        bed.reply(&ask, &forged);
+        forged
+    };
+    for guess in 1..3 {
+        bed.reply(&ask, &forged(&ask, guess));
+        assert!(bed.asks().is_empty());
     }
+    bed.reply(&ask, &forged(&ask, 3));
     let tcp = bed.ask();
     assert_eq!((tcp.to, tcp.transport, &bed.forgotten[..]), (ask.to, Transport::Tcp, &[ask.attempt][..]));
     // The right guess comes too late.
     bed.reply(&ask, &ask.address("198.51.100.66", 300));
     assert!(bed.answers().is_empty());
+    // Who can send on the connection is the upstream; there is nothing to flee to.
+    for guess in 1..=5 {
+        bed.reply(&tcp, &forged(&tcp, guess));
+    }
+    assert!(bed.asks().is_empty());
+    assert_eq!(bed.resolver.stats().ignored, 9);
     bed.reply(&tcp, &tcp.address("192.0.2.1", 300));
     assert_eq!(bed.answer().records(), ["example.com. A 192.0.2.1"]);
 }
@@ -95,15 +108,30 @@ fn a_reply_with_broken_records_moves_on_to_the_next_upstream() {
     let mut cut = ask.address("192.0.2.1", 300);
     cut.truncate(cut.len() - 2);
     bed.reply(&ask, &cut);
-    let next = bed.ask();
-    // A name that points forward, into what is cut off before the answer is passed on.
-    let mut forward = next.respond(|answer| {
-        let data = UnknownRecordData::from_octets(Rtype::CNAME, [0xc0, 0xff]).unwrap();
-        answer.push((name("example.com"), Ttl::from_secs(300), data)).unwrap();
-    });
-    forward.extend_from_slice(&[0; 300]);
-    bed.reply(&next, &forward);
-    assert_eq!(bed.answer().rcode(), OptRcode::SERVFAIL);
+    assert_eq!(bed.ask().to.ip(), ip("8.8.8.8"));
+}
+
+#[test]
+fn a_name_that_points_into_what_is_cut_off_is_broken() {
+    for (rtype, before) in [
+        (Rtype::CNAME, 0),
+        (Rtype::DNAME, 0),
+        (Rtype::NS, 0),
+        (Rtype::PTR, 0),
+        (Rtype::MX, 2),
+        (Rtype::SRV, 6),
+    ] {
+        let mut bed = Bed::new();
+        let ask = bed.forward(&query("example.com", rtype));
+        let data =
+            UnknownRecordData::from_octets(rtype, [&vec![0; before][..], &[0xc0, 0xff]].concat()).unwrap();
+        let mut reply = ask.respond(|answer| {
+            answer.push((name("example.com"), Ttl::from_secs(300), data)).unwrap();
+        });
+        reply.resize(300, 0);
+        bed.reply(&ask, &reply);
+        assert_eq!(bed.ask().to.ip(), ip("8.8.8.8"), "{rtype}");
+    }
 }
 
 #[test]
@@ -179,7 +207,7 @@ fn a_private_resolver_that_was_named_may_speak_of_its_network_but_not_of_the_cli
 }
 
 #[test]
-fn hints_of_https_records_are_watched_as_well() {
+fn hints_of_service_records_are_watched_as_well() {
     let hint = |key: u16, address: &[u8]| {
         let length = u16::try_from(address.len()).unwrap();
         [&[0, 1, 0][..], &key.to_be_bytes(), &length.to_be_bytes(), address].concat()
@@ -191,14 +219,38 @@ fn hints_of_https_records_are_watched_as_well() {
         // Clients must ignore what is malformed (RFC 9460, section 2.2).
         (hint(4, &[192, 168, 1]), OptRcode::NOERROR),
     ] {
+        for rtype in [Rtype::HTTPS, Rtype::SVCB] {
+            let mut bed = Bed::new();
+            let ask = bed.forward(&query("example.com", rtype));
+            let data = UnknownRecordData::from_octets(rtype, data.clone()).unwrap();
+            let reply = ask.respond(|answer| {
+                answer.push((name("example.com"), Ttl::from_secs(60), data)).unwrap();
+            });
+            bed.reply(&ask, &reply);
+            assert_eq!(bed.answer().rcode(), rcode);
+        }
+    }
+}
+
+#[test]
+fn a_route_that_is_withdrawn_takes_cached_names_along() {
+    for rebinding_protection in [true, false] {
+        let routed = Arc::new(AtomicBool::new(true));
+        let policy = Arc::clone(&routed);
+        let settings = Settings { rebinding_protection, ..Settings::default() };
         let mut bed = Bed::new();
-        let ask = bed.forward(&query("example.com", Rtype::HTTPS));
-        let data = UnknownRecordData::from_octets(Rtype::HTTPS, data).unwrap();
-        let reply = ask.respond(|answer| {
-            answer.push((name("example.com"), Ttl::from_secs(60), data)).unwrap();
-        });
-        bed.reply(&ask, &reply);
-        assert_eq!(bed.answer().rcode(), rcode);
+        bed.resolver = Resolver::new(settings, [7; 32], Box::new(move |_| policy.load(Relaxed)));
+        bed.configure(&Setup::default()).unwrap();
+        for (n, address) in ["10.0.0.1", "192.0.2.1"].iter().enumerate() {
+            let ask = bed.forward(&query(&format!("{n}.example"), Rtype::A));
+            bed.reply(&ask, &ask.address(address, 300));
+            bed.answer();
+        }
+        bed.configure(&Setup::default()).unwrap();
+        assert_eq!(bed.resolver.cached(), 2);
+        routed.store(false, Relaxed);
+        bed.configure(&Setup::default()).unwrap();
+        assert_eq!(bed.resolver.cached(), if rebinding_protection { 1 } else { 2 });
     }
 }
 

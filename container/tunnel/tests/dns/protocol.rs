@@ -79,6 +79,22 @@ fn a_query_may_be_padded_but_not_without_end() {
 }
 
 #[test]
+fn other_records_beside_the_opt_record_do_not_matter() {
+    let mut bed = Bed::new();
+    let good = query("wiki", Rtype::A).bytes();
+    let (question, opt) = good.split_at(good.len() - 11);
+    let record = [0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 1, 0];
+    let mut more = [question, &record, opt].concat();
+    more[11] = 2;
+    assert_eq!(raw(&mut bed, &more).unwrap().message.opt().unwrap().udp_payload_size(), 1232);
+    // In another section it is no OPT record.
+    let mut misplaced = good.clone();
+    (misplaced[7], misplaced[11]) = (1, 0);
+    let answer = raw(&mut bed, &misplaced).unwrap();
+    assert_eq!((answer.records().len(), answer.message.opt().is_none()), (1, true));
+}
+
+#[test]
 fn other_operations_are_not_implemented() {
     let mut bed = Bed::new();
     for opcode in [Opcode::IQUERY, Opcode::STATUS, Opcode::NOTIFY, Opcode::UPDATE, Opcode::DSO] {
@@ -165,8 +181,10 @@ fn without_recursion_only_names_known_here_are_answered() {
     // What others have asked lately is nobody's business.
     let answer = bed.at_once(&iterative);
     assert_eq!((answer.rcode(), answer.error()), (OptRcode::REFUSED, Some(20)));
+    assert_eq!(bed.resolver.stats().refused, 1);
     iterative.name = "wiki".into();
     assert_eq!(bed.at_once(&iterative).records().len(), 1);
+    assert_eq!(bed.resolver.stats().local, 1);
 }
 
 #[test]

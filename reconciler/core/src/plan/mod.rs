@@ -11,29 +11,29 @@
 //! plan asks for is visible in the inputs, the next plan is empty.
 
 mod guard;
+mod intake;
 mod report;
 mod session;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ebb_desired_state::{Document, SessionName};
+use ebb_desired_state::{Document, Session, SessionName, UserName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Action, Plan, Step};
-use crate::capacity::{self, Candidate};
+use crate::action::Plan;
+use crate::capacity;
 use crate::evidence::Evidence;
 use crate::machine::Demand;
 use crate::names::{GatewayName, Hash};
-use crate::observed::{Observed, Phase};
+use crate::observed::{Gateway, Observed};
 use crate::record::Record;
 use crate::spec::{self, Keys, Template};
-use crate::state::Rest;
 
 pub use report::{Report, SessionReport};
 pub(crate) use session::jitter;
-pub use session::{LIST_LAG, PROVISION_TIMEOUT, START_TIMEOUT};
+pub use session::{PROVISION_TIMEOUT, START_TIMEOUT};
 pub use steps::DELETE_RECHECK;
 
 /// Identifies a version of the document: a hash, a commit or an ETag.
@@ -60,7 +60,7 @@ pub struct Desired {
 /// What a session's part of the document hashes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Hashes {
-    /// Everything that concerns the session, its users included.
+    /// Everything that concerns the session, its users' keys and terms included.
     spec: Hash,
     /// What forces another gateway.
     template: Hash,
@@ -75,7 +75,13 @@ impl Desired {
             .sessions
             .iter()
             .map(|session| {
-                let users: Vec<_> = session.users.iter().filter_map(|name| users.get(name)).collect();
+                // Whatever concerns only the API starts no session anew.
+                let users: Vec<_> = session
+                    .users
+                    .iter()
+                    .filter_map(|name| users.get(name))
+                    .map(|user| (&user.name, user.public_key, user.until))
+                    .collect();
                 let template = Hash::of(&Template::of(session));
                 (session.name.clone(), Hashes { spec: Hash::of(&(session, users)), template })
             })
@@ -109,35 +115,25 @@ pub struct Inputs<'a> {
 
 /// Decides what to do.
 pub fn plan(inputs: &Inputs<'_>) -> (Plan, Report) {
-    let document = &inputs.desired.document;
-    let declared: BTreeMap<_, _> = document
-        .sessions
-        .iter()
-        .enumerate()
-        .map(|(position, session)| (&session.name, (position, session)))
-        .collect();
-    let mut drafts: Vec<session::Draft<'_>> = names(inputs)
-        .into_iter()
-        .filter(|name| !inputs.in_flight.contains(name))
-        .map(|name| {
-            let (position, declaration) =
-                declared.get(&name).map_or((usize::MAX, None), |(p, s)| (*p, Some(*s)));
-            session::Draft::new(inputs, &name, declaration, position)
-        })
-        .collect();
-
-    let busy = in_flight_candidates(inputs, &declared);
+    // A listing from the future is one from before the clock was set back; nobody knows how old it is.
+    let observed = inputs.observed.filter(|observed| observed.asked_at <= inputs.now);
+    let inputs = &Inputs { observed, ..*inputs };
+    let mut drafts = drafts(inputs);
     let allotment = {
-        let candidates: Vec<_> = drafts.iter().map(session::Draft::candidate).chain(busy).collect();
-        capacity::allot(&candidates, &document.limits)
+        let candidates: Vec<_> = drafts.iter().map(session::Draft::candidate).collect();
+        capacity::allot(&candidates, &inputs.desired.document.limits)
     };
-    let held = guard::held(&drafts, document.limits.max_teardowns_per_pass, inputs);
+    let held = guard::held(&drafts, inputs.desired.document.limits.max_teardowns_per_pass, inputs);
     for draft in &mut drafts {
-        if let Some(why) = allotment.superseded.get(draft.name()) {
+        if let (Some(why), Demand::Up) = (allotment.superseded.get(draft.name()), &draft.demand) {
             draft.demand = Demand::Rest(why.clone());
+        }
+        if let Some(place) = allotment.inherited.get(draft.name()) {
+            draft.record.wanted_since = Some(*place);
         }
         draft.slot = allotment.slots.get(draft.name()).cloned();
         draft.held = held.contains(draft.name());
+        draft.record.held = draft.held.then(|| inputs.desired.revision.clone());
     }
 
     let mut plan = Plan::default();
@@ -147,61 +143,66 @@ pub fn plan(inputs: &Inputs<'_>) -> (Plan, Report) {
         plan.steps.extend(step);
         report.add(of_session);
     }
-    plan.steps.extend(strays(inputs));
     (plan, report)
 }
 
-/// Gateways of ours under a name that no session of ours has. Nothing can ever want one.
-fn strays(inputs: &Inputs<'_>) -> impl Iterator<Item = Step> {
-    let deployment = &inputs.desired.document.deployment;
-    let gateways = inputs.observed.into_iter().flat_map(|observed| &observed.gateways);
-    gateways
-        .filter(|(name, gateway)| {
-            **name != GatewayName::new(deployment, &gateway.session)
-                && gateway.phase != Phase::Deleting
-                && !inputs.in_flight.contains(&gateway.session)
-        })
-        .map(|(name, gateway)| {
-            let delete = Action::Delete { name: name.clone(), run: gateway.run.clone(), why: Rest::Removed };
-            Step { session: gateway.session.clone(), actions: vec![delete] }
-        })
-}
-
-/// Every session that the document, the store or the provider knows.
-fn names(inputs: &Inputs<'_>) -> BTreeSet<SessionName> {
-    let declared = inputs.desired.document.sessions.iter().map(|session| &session.name);
-    let observed = inputs.observed.iter().flat_map(|observed| observed.gateways.values().map(|g| &g.session));
-    declared.chain(inputs.records.keys()).chain(observed).cloned().collect()
-}
-
-/// Sessions in flight are not planned for, but they occupy what they occupy.
-fn in_flight_candidates<'a>(
-    inputs: &Inputs<'a>,
-    declared: &BTreeMap<&'a SessionName, (usize, &'a ebb_desired_state::Session)>,
-) -> Vec<Candidate<'a>> {
-    inputs
-        .in_flight
+fn drafts<'a>(inputs: &Inputs<'a>) -> Vec<session::Draft<'a>> {
+    let declared: BTreeMap<_, _> = inputs
+        .desired
+        .document
+        .sessions
         .iter()
-        .filter_map(|name| inputs.records.get(name))
-        .map(|record| {
-            let declaration = declared.get(&record.session);
-            let users = declaration.map(|(_, session)| {
-                spec::entitled(&inputs.desired.document, session, inputs.now).map(|user| &user.name).collect()
-            });
-            Candidate {
-                session: &record.session,
-                users: users.unwrap_or_default(),
-                state: record.state.name(),
-                wanted_since: record.wanted_since,
-                ready: false,
-                position: declaration.map_or(usize::MAX, |(position, _)| *position),
-            }
+        .enumerate()
+        .map(|(position, session)| (&session.name, (position, session)))
+        .collect();
+    let mut strays = strays(inputs);
+    names(inputs)
+        .into_iter()
+        .map(|name| {
+            let (position, declaration) =
+                declared.get(name).map_or((usize::MAX, None), |(p, s)| (*p, Some(*s)));
+            let mut draft = session::Draft::new(inputs, name, declaration, position);
+            draft.strays = strays.remove(name).unwrap_or_default();
+            draft
         })
         .collect()
 }
 
+/// Gateways of ours under a name that no session of ours has, by the session that their tags name.
+fn strays<'a>(inputs: &Inputs<'a>) -> BTreeMap<&'a SessionName, Vec<(&'a GatewayName, &'a Gateway)>> {
+    let deployment = &inputs.desired.document.deployment;
+    let mut strays: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (name, gateway) in inputs.observed.into_iter().flat_map(|observed| &observed.gateways) {
+        if !name.is_of(deployment, &gateway.session) {
+            strays.entry(&gateway.session).or_default().push((name, gateway));
+        }
+    }
+    strays
+}
+
+/// Every session that the document, the store or the provider knows.
+fn names<'a>(inputs: &Inputs<'a>) -> BTreeSet<&'a SessionName> {
+    let declared = inputs.desired.document.sessions.iter().map(|session| &session.name);
+    let gateways = inputs.observed.into_iter().flat_map(|observed| observed.gateways.values());
+    declared.chain(inputs.records.keys()).chain(gateways.map(|gateway| &gateway.session)).collect()
+}
+
+/// Users who have the session, or had it as long as the document declared it.
+fn users_of<'a>(
+    inputs: &Inputs<'a>,
+    declaration: Option<&'a Session>,
+    record: &'a Record,
+) -> BTreeSet<&'a UserName> {
+    match declaration {
+        Some(session) => {
+            spec::entitled(&inputs.desired.document, session, inputs.now).map(|user| &user.name).collect()
+        }
+        None => record.hosts.keys().collect(),
+    }
+}
+
 /// The gateway that the provider has for `session`, if a listing is there.
-fn observed_gateway<'a>(inputs: &Inputs<'a>, session: &SessionName) -> Option<&'a crate::observed::Gateway> {
+fn observed_gateway<'a>(inputs: &Inputs<'a>, session: &SessionName) -> Option<&'a Gateway> {
     let name = GatewayName::new(&inputs.desired.document.deployment, session);
     inputs.observed?.gateways.get(&name)
 }

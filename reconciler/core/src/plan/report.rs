@@ -6,7 +6,8 @@ use ebb_desired_state::SessionName;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::session::{Draft, LIST_LAG};
+use super::session::Draft;
+use super::steps::DELETE_RECHECK;
 use super::{Inputs, Revision};
 use crate::condition::{Condition, ConditionKind, Status, reasons};
 use crate::demand;
@@ -84,7 +85,8 @@ impl Report {
     }
 }
 
-pub(super) fn of_session(draft: &Draft<'_>, verdict: Option<Verdict>) -> SessionReport {
+pub(super) fn of_session(draft: &Draft<'_>) -> SessionReport {
+    let verdict = draft.verdict();
     let record = &draft.record;
     let rest = match &draft.demand {
         Demand::Rest(why) => Some(why.clone()),
@@ -96,10 +98,10 @@ pub(super) fn of_session(draft: &Draft<'_>, verdict: Option<Verdict>) -> Session
         since: record.since,
         generation: record.generation,
         rest,
-        conditions: conditions(draft, verdict.as_ref()),
-        next: next(draft, verdict.as_ref()),
-        ask_at: ask_at(draft, verdict.as_ref()),
-        verdict,
+        conditions: conditions(draft, verdict),
+        next: next(draft, verdict),
+        ask_at: ask_at(draft, verdict),
+        verdict: verdict.cloned(),
     }
 }
 
@@ -110,7 +112,7 @@ fn next(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     // What the provider accepted has not shown yet.
     let pending = draft.gateway.is_some() == record.state.name().is_down() || draft.gateway.is_none();
     let accepted = record.accepted.as_ref().filter(|_| pending);
-    let by_provider = accepted.and_then(|accepted| accepted.at.checked_add(LIST_LAG).ok());
+    let by_provider = accepted.and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK).ok());
     let by_verdict = match verdict {
         Some(Verdict::Active { until, .. }) => *until,
         Some(Verdict::Idle { .. } | Verdict::Unknown { .. }) | None => None,
@@ -122,8 +124,8 @@ fn next(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
         .min()
 }
 
-/// Usually the slowest pace; sooner when the verdict could turn before that. Counted from the last report, so that passes in
-/// between do not put it off.
+/// Usually the slowest pace; sooner when somebody waits for the session or the verdict could turn before that. Counted from the
+/// last report, so that passes in between do not put it off.
 fn ask_at(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     let state = draft.record.state.name();
     if !state.is_up() {
@@ -132,6 +134,9 @@ fn ask_at(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     let last = draft.evidence.and_then(|evidence| evidence.report.as_ref()).map(|report| report.taken_at);
     let last = last.unwrap_or(draft.inputs.now);
     let after = |pause| last.checked_add(pause).unwrap_or(Timestamp::MAX);
+    if state == StateName::Starting {
+        return Some(after(SHORTEST_POLL));
+    }
     let turn = match verdict {
         Some(Verdict::Active { until, .. }) => *until,
         Some(Verdict::Idle { .. } | Verdict::Unknown { .. }) | None => None,

@@ -1,22 +1,25 @@
 //! One session's part of a pass, up to its next state.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use ebb_desired_state::{Session, SessionName};
+use ebb_wire::{Digest, Live};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use super::{Inputs, observed_gateway};
+use super::intake::{adopt, rebase};
+use super::{Inputs, observed_gateway, users_of};
 use crate::capacity::Candidate;
 use crate::demand;
-use crate::evidence::Evidence;
+use crate::evidence::{self, Evidence};
 use crate::idle::{self, IDLE_GRACE, Memory, STALE_AFTER, Verdict};
 use crate::machine::{Demand, Event, Machine, Presence, Slot};
-use crate::names::{Hash, RunId};
+use crate::names::{GatewayName, Generation, Hash, RunId};
 use crate::observed::{Gateway, Phase};
 use crate::outcome::{self, Class, Failure};
 use crate::record::{Bytes, Failed, ProviderOperation, Record, Run};
-use crate::spec::{self, Template};
+use crate::spec;
 use crate::state::{Rest, State};
 
 /// A gateway that does not run after this long never will: Azure gives up after 30 minutes, people long before.
@@ -25,10 +28,7 @@ pub const PROVISION_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
 /// A running gateway that does not answer through the tunnel after this long has something in its way that time does not cure.
 pub const START_TIMEOUT: SignedDuration = SignedDuration::from_mins(3);
 
-/// A listing may lag behind an accepted create by this much; until then "absent" is not believed.
-pub const LIST_LAG: SignedDuration = SignedDuration::from_secs(30);
-
-/// A gateway that was usable for this long before it failed has not failed "again".
+/// A session that was usable for this long has overcome its failures; the next one begins a new series.
 const STABLE_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
 /// A session between the document and its plan.
@@ -46,8 +46,14 @@ pub(super) struct Draft<'a> {
     /// The document wants another gateway than the run has.
     pub(super) respecified: bool,
     /// The document has changed since the record was written.
-    changed: bool,
+    pub(super) changed: bool,
+    /// Its last step is still being carried out. It occupies what it occupies, and nothing is done about it.
+    pub(super) in_flight: bool,
+    /// Gateways that carry its name in their tags and stand under another. Nothing can ever want one.
+    pub(super) strays: Vec<(&'a GatewayName, &'a Gateway)>,
     position: usize,
+    verdict: Option<Verdict>,
+    live: OnceCell<Option<(Live, Digest)>>,
 }
 
 impl<'a> Draft<'a> {
@@ -65,13 +71,15 @@ impl<'a> Draft<'a> {
             let spec = hashes.map_or_else(|| Hash::of(&()), |hashes| hashes.spec.clone());
             Record::new(name, spec, declaration.and_then(|session| session.wake.clone()), inputs.now)
         });
+        rebase(&mut record, inputs.now);
         let changed = hashes.is_some_and(|hashes| hashes.spec != record.spec);
         if let (true, Some(hashes)) = (changed, hashes) {
             record.generation = record.generation.next();
             record.spec = hashes.spec.clone();
+            record.changed_at = inputs.now;
             record.failures = 0;
         }
-        if let Some(session) = declaration {
+        if let Some(session) = declaration.filter(|_| changed || original.is_none()) {
             record.hosts = spec::allocate(session, &record.hosts);
         }
         adopt(&mut record, gateway, original.is_none(), inputs.now);
@@ -87,7 +95,7 @@ impl<'a> Draft<'a> {
             .evidence
             .get(name)
             .filter(|evidence| record.run.as_ref().is_some_and(|run| run.id == evidence.run));
-        Self {
+        let mut draft = Self {
             inputs: *inputs,
             original,
             record,
@@ -99,8 +107,16 @@ impl<'a> Draft<'a> {
             held: false,
             respecified,
             changed,
+            in_flight: inputs.in_flight.contains(name),
+            strays: Vec::new(),
             position,
-        }
+            verdict: None,
+            live: OnceCell::new(),
+        };
+        draft.catch_up_with_adopted();
+        draft.verdict = draft.judge();
+        draft.forgive();
+        draft
     }
 
     pub(super) fn name(&self) -> &SessionName {
@@ -113,17 +129,14 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn candidate(&self) -> Candidate<'_> {
-        let document = &self.inputs.desired.document;
-        let users = self.declaration.map(|session| {
-            spec::entitled(document, session, self.inputs.now).map(|user| &user.name).collect()
-        });
         let backing_off = matches!(self.record.state, State::BackingOff { until } if until > self.inputs.now);
         Candidate {
             session: &self.record.session,
-            users: users.unwrap_or_default(),
+            users: users_of(&self.inputs, self.declaration, &self.record),
             state: self.record.state.name(),
             wanted_since: self.record.wanted_since,
-            ready: self.changed || !backing_off,
+            asked_at: self.record.wanted_since.max(self.record.asked_at),
+            ready: !self.in_flight && (self.changed || !backing_off),
             position: self.position,
         }
     }
@@ -136,7 +149,7 @@ impl<'a> Draft<'a> {
         if let Some(presence) = self.presence() {
             machine.tell(Event::Provider(presence));
         }
-        let ended_by_edit = matches!(&self.demand, Demand::Rest(why) if why.is_edit());
+        let ended_by_edit = matches!(&self.demand, Demand::Rest(why) if why.is_edit() || why.is_dated());
         if !self.held {
             let another_try = self.changed && matches!(self.record.state, State::BackingOff { .. });
             if self.respecified || another_try {
@@ -146,11 +159,11 @@ impl<'a> Draft<'a> {
         if self.is_connected() {
             machine.tell(Event::Connected);
         }
-        match self.verdict() {
+        match &self.verdict {
             Some(Verdict::Active { .. }) => machine.tell(Event::InUse),
             Some(Verdict::Idle { since, .. }) => {
                 let deadline = self.inputs.now.checked_add(IDLE_GRACE).unwrap_or(Timestamp::MAX);
-                machine.tell(Event::Silent { since, deadline });
+                machine.tell(Event::Silent { since: *since, deadline });
             }
             Some(Verdict::Unknown { .. }) | None => {}
         }
@@ -171,34 +184,73 @@ impl<'a> Draft<'a> {
         machine
     }
 
-    /// The verdict on the session's use; `None` while there is nothing to judge.
-    pub(super) fn verdict(&self) -> Option<Verdict> {
+    /// The verdict on the session's use in the state that the pass began in; `None` while there is nothing to judge.
+    pub(super) fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+
+    fn judge(&self) -> Option<Verdict> {
         if !matches!(self.record.state, State::Active | State::Idle { .. }) {
             return None;
         }
         let idle = self.declaration.map(|session| session.idle)?;
         let run = self.record.run.as_ref()?;
         let memory = Memory {
-            active_at: run.active_at.unwrap_or(run.began_at),
-            boot: run.boot.as_deref(),
-            first_handshake_at: run.first_handshake_at,
+            ready: run.ready.as_ref(),
+            first_handshake: run.first_handshake.as_ref(),
+            renewed_at: self
+                .record
+                .asked_at
+                .map_or(self.record.changed_at, |at| at.max(self.record.changed_at)),
         };
         Some(idle::verdict(&idle, &memory, self.evidence, self.inputs.now))
     }
 
-    /// What the gateway should have, and whether it says that it has it.
-    pub(super) fn is_in_step(&self) -> bool {
-        let (Some(session), Some(report)) =
-            (self.declaration, self.evidence.and_then(|evidence| evidence.report.as_ref()))
-        else {
-            return false;
-        };
-        report.digest == Some(self.live(session).digest())
+    /// What the gateway says about itself.
+    pub(super) fn report(&self) -> Option<&'a evidence::Report> {
+        self.evidence?.report.as_ref()
     }
 
-    pub(super) fn live(&self, session: &Session) -> ebb_wire::Live {
+    /// Whether the gateway says that it has what it should have.
+    pub(super) fn is_in_step(&self) -> bool {
+        let said = self.report().and_then(|report| report.digest.as_ref());
+        said.is_some() && said == self.live().map(|(_, digest)| digest)
+    }
+
+    /// What the gateway should have.
+    pub(super) fn live(&self) -> Option<&(Live, Digest)> {
         let Inputs { desired, keys, now, .. } = self.inputs;
-        spec::live(&desired.document, session, self.record.generation, &self.record.hosts, keys, now)
+        let live = || {
+            let session = self.declaration?;
+            let live =
+                spec::live(&desired.document, session, self.record.generation, &self.record.hosts, keys, now);
+            let digest = live.digest();
+            Some((live, digest))
+        };
+        self.live.get_or_init(live).as_ref()
+    }
+
+    /// A gateway that was taken over may have been told more than its tags say, and it refuses what is older.
+    fn catch_up_with_adopted(&mut self) {
+        let held = self.report().and_then(|report| report.generation).map(Generation);
+        if let Some(held) = held.filter(|_| self.record.run.as_ref().is_some_and(|run| run.adopted)) {
+            self.record.generation = self.record.generation.max(held);
+        }
+    }
+
+    /// Forgets failures that have been overcome.
+    fn forgive(&mut self) {
+        let Some(run) = self.record.run.as_ref().filter(|_| self.verdict.is_some()) else { return };
+        let stable = run.active_at.is_some_and(|at| self.inputs.now.duration_since(at) >= STABLE_AFTER);
+        if stable && self.is_in_step() {
+            self.record.failures = 0;
+        }
+        let failed_at = self.record.last_failure.as_ref().map(|failed| failed.at);
+        let looked_since =
+            failed_at.is_some_and(|failed| self.report().is_some_and(|report| report.taken_at > failed));
+        if looked_since && self.is_in_step() {
+            self.record.last_failure = None;
+        }
     }
 
     /// When the limit of the present state is reached.
@@ -222,12 +274,10 @@ impl<'a> Draft<'a> {
             return false;
         }
         match self.record.state {
-            // Only a look that is newer than the first suspicion confirms it.
-            State::Idle { .. } => {
-                let fresh = |evidence: &Evidence| {
-                    evidence.report.as_ref().is_some_and(|report| report.taken_at > self.record.since)
-                };
-                matches!(self.verdict(), Some(Verdict::Idle { .. })) && self.evidence.is_some_and(fresh)
+            // Only a look at the end of the grace period confirms that nobody has come back.
+            State::Idle { deadline, .. } => {
+                let looked = self.report().is_some_and(|report| report.taken_at >= deadline);
+                matches!(self.verdict, Some(Verdict::Idle { .. })) && looked
             }
             State::Queued { .. }
             | State::BackingOff { .. }
@@ -242,36 +292,46 @@ impl<'a> Draft<'a> {
 
     fn is_connected(&self) -> bool {
         let Some(evidence) = self.evidence else { return false };
-        let fresh = evidence
-            .report
-            .as_ref()
+        let fresh = self
+            .report()
             .is_some_and(|report| self.inputs.now.duration_since(report.taken_at) <= STALE_AFTER);
         evidence.handshake_at.is_some() && fresh && self.is_in_step()
     }
 
     /// What the provider has, as far as it can be believed.
     fn presence(&self) -> Option<Presence> {
-        let observed = self.inputs.observed?;
-        let accepted = self.record.accepted.as_ref();
+        self.inputs.observed?;
         match self.gateway {
-            None => {
-                let lag = match accepted.map(|accepted| accepted.operation) {
-                    Some(ProviderOperation::Create) => LIST_LAG,
-                    Some(ProviderOperation::Delete) | None => SignedDuration::ZERO,
-                };
-                let believed_from = accepted.and_then(|accepted| accepted.at.checked_add(lag).ok());
-                believed_from.is_none_or(|from| observed.asked_at >= from).then_some(Presence::Absent)
-            }
+            None => self.believes_absence().then_some(Presence::Absent),
             // A gateway of another run is not the one that is waited for.
             Some(gateway) if self.record.run.as_ref().is_some_and(|run| run.id != gateway.run) => None,
             Some(gateway) => gateway.presence(),
         }
     }
 
+    /// Whether a listing that does not show the gateway is from a time at which it would have.
+    pub(super) fn believes_absence(&self) -> bool {
+        let Some(observed) = self.inputs.observed else { return false };
+        let accepted = self.record.accepted.as_ref();
+        let created_at = accepted
+            .filter(|accepted| accepted.operation == ProviderOperation::Create)
+            .map(|accepted| accepted.at)
+            .max(self.record.run.as_ref().and_then(|run| run.created_at));
+        let shown_from = created_at.and_then(|at| at.checked_add(observed.lag).ok());
+        let believed_from = shown_from.max(accepted.map(|accepted| accepted.at));
+        believed_from.is_none_or(|from| observed.asked_at >= from)
+    }
+
     fn moved(&mut self, from: &State, to: &State) {
         let now = self.inputs.now;
-        let was_terminating = matches!(from, State::Terminating { .. });
-        if was_terminating || (from.name().is_up() && *to == State::Provisioning) {
+        if let State::Terminating { why } = from {
+            self.close_run();
+            if *why != Rest::Failed {
+                self.record.failures = 0;
+                self.record.last_failure = None;
+            }
+        }
+        if from.name().is_up() && *to == State::Provisioning {
             self.close_run();
         }
         match to {
@@ -279,6 +339,7 @@ impl<'a> Draft<'a> {
             State::Active if *from == State::Starting => self.note_active(),
             State::Terminating { why } => {
                 demand::latch(&mut self.record, why, now);
+                self.record.not_before = None;
                 if *why == Rest::Failed {
                     self.count_failure(from);
                 }
@@ -291,9 +352,6 @@ impl<'a> Draft<'a> {
             | State::Starting
             | State::Idle { .. } => {}
         }
-        if let State::Parked { why } = to {
-            demand::latch_if_unset(&mut self.record, why, now);
-        }
         if from.name() != to.name() {
             self.record.since = now;
         }
@@ -301,19 +359,23 @@ impl<'a> Draft<'a> {
     }
 
     fn begin_run(&mut self) {
-        let Some(session) = self.declaration else { return };
+        let hashes = self.declaration.and_then(|session| self.inputs.desired.hashes.get(&session.name));
+        let Some(hashes) = hashes else { return };
         self.record.run = Some(Run {
             id: RunId::new(&self.inputs.seed, &self.record.session),
             generation: self.record.generation,
-            template: Hash::of(&Template::of(session)),
+            template: hashes.template.clone(),
             began_at: self.inputs.now,
             created_at: None,
             active_at: None,
-            boot: None,
-            first_handshake_at: None,
+            ready: None,
+            first_handshake: None,
+            adopted: false,
         });
         self.record.accepted = None;
         self.record.not_before = None;
+        // What is known of the earlier run says nothing of this one.
+        self.evidence = None;
     }
 
     fn close_run(&mut self) {
@@ -336,18 +398,19 @@ impl<'a> Draft<'a> {
     }
 
     fn note_active(&mut self) {
-        let boot = self.evidence.and_then(|evidence| Some(evidence.report.as_ref()?.boot.clone()));
+        let now = self.inputs.now;
+        let ready = self.report().map(|report| report.moment(now));
         if let Some(run) = &mut self.record.run {
-            run.active_at = Some(self.inputs.now);
-            run.boot = boot;
+            run.active_at = Some(now);
+            run.ready = ready;
         }
         self.record.last_failure = None;
     }
 
     fn remember_first_handshake(&mut self) {
-        let seen = self.evidence.and_then(|evidence| evidence.report.as_ref()?.last_handshake());
-        if let (Some(run), Some(at)) = (&mut self.record.run, seen) {
-            run.first_handshake_at.get_or_insert(at);
+        let seen = self.report().and_then(|report| Some(report.moment(report.last_handshake()?)));
+        if let (Some(run), Some(seen)) = (&mut self.record.run, seen) {
+            run.first_handshake.get_or_insert(seen);
         }
     }
 
@@ -362,19 +425,9 @@ impl<'a> Draft<'a> {
                 timeout_message(from, self.evidence)
             }
         };
-        self.record.failures = self.failures_after_one_more();
+        self.record.failures = self.record.failures.saturating_add(1);
         self.record.last_failure =
             Some(Failed { failure: Failure::new(Class::Transient, message), at: self.inputs.now });
-    }
-
-    fn failures_after_one_more(&self) -> u32 {
-        let was_stable = self
-            .record
-            .run
-            .as_ref()
-            .and_then(|run| run.active_at)
-            .is_some_and(|at| self.inputs.now.duration_since(at) >= STABLE_AFTER);
-        if was_stable { 1 } else { self.record.failures.saturating_add(1) }
     }
 
     /// When a session whose gateway is gone because it failed is tried again.
@@ -387,32 +440,6 @@ impl<'a> Draft<'a> {
 /// A byte of randomness that belongs to one session in one pass.
 pub(crate) fn jitter(seed: &[u8; 32], session: &SessionName) -> u8 {
     Sha256::new().chain_update(b"jitter").chain_update(seed).chain_update(session.as_str()).finalize()[0]
-}
-
-/// Takes over a gateway of ours that the record does not know: because the store was lost, or because a create was carried
-/// out whose record was not written.
-fn adopt(record: &mut Record, gateway: Option<&Gateway>, is_new: bool, now: Timestamp) {
-    let Some(gateway) = gateway else { return };
-    let known = record.run.as_ref().is_some_and(|run| run.id == gateway.run);
-    let replaceable = record.run.as_ref().is_some_and(|run| run.template == gateway.hash);
-    let expects_gateway = record.state == State::Provisioning || record.state.name().is_up();
-    if known || !(is_new || (expects_gateway && replaceable)) {
-        return;
-    }
-    record.run = Some(Run {
-        id: gateway.run.clone(),
-        generation: gateway.generation,
-        template: gateway.hash.clone(),
-        began_at: now,
-        created_at: Some(now),
-        active_at: None,
-        boot: None,
-        first_handshake_at: None,
-    });
-    if is_new {
-        record.state = State::Starting;
-        record.generation = record.generation.max(gateway.generation);
-    }
 }
 
 fn timeout_message(from: &State, evidence: Option<&Evidence>) -> String {

@@ -1,15 +1,15 @@
 //! From a session's standing effects and what is observed to actions.
 
 use ebb_desired_state::UserName;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::report::{self, SessionReport};
-use super::session::{Draft, LIST_LAG};
+use super::session::Draft;
 use crate::action::{Action, Step};
 use crate::machine::{Machine, Operation};
 use crate::names::GatewayName;
 use crate::note::{self, Note};
-use crate::observed::Phase;
+use crate::observed::{Gateway, Phase};
 use crate::record::ProviderOperation;
 use crate::spec::{self, GatewaySpec, Template};
 use crate::state::{Rest, State};
@@ -19,7 +19,9 @@ pub const DELETE_RECHECK: SignedDuration = SignedDuration::from_secs(30);
 
 /// Finishes a draft: moves its machine and compares what must hold with what is.
 pub(super) fn finish(mut draft: Draft<'_>) -> (Option<Step>, SessionReport) {
-    let verdict = draft.verdict();
+    if draft.in_flight {
+        return (None, report::of_session(&draft));
+    }
     let machine = draft.advance();
     let mut actions = Vec::new();
     actions.extend(keys(&draft));
@@ -34,10 +36,13 @@ pub(super) fn finish(mut draft: Draft<'_>) -> (Option<Step>, SessionReport) {
             Operation::EnsureConfigured => ensure_configured(&draft),
         });
     }
+    actions.extend(
+        draft.strays.iter().filter_map(|(name, gateway)| delete(&draft, name, gateway, Rest::Removed)),
+    );
     if is_over(&draft) && draft.original.is_some() {
         actions.push(Action::Forget);
     }
-    let report = report::of_session(&draft, verdict);
+    let report = report::of_session(&draft);
     let step = (!actions.is_empty()).then(|| Step { session: draft.name().clone(), actions });
     (step, report)
 }
@@ -45,7 +50,7 @@ pub(super) fn finish(mut draft: Draft<'_>) -> (Option<Step>, SessionReport) {
 /// Whether nothing of the session is left to remember.
 fn is_over(draft: &Draft<'_>) -> bool {
     let removed = draft.record.state == State::Parked { why: Rest::Removed };
-    removed && draft.inputs.observed.is_some() && draft.gateway.is_none()
+    removed && draft.inputs.observed.is_some() && draft.gateway.is_none() && draft.strays.is_empty()
 }
 
 fn keys(draft: &Draft<'_>) -> Option<Action> {
@@ -91,7 +96,6 @@ fn ensure_gateway(draft: &Draft<'_>) -> Option<Action> {
     }
     match draft.gateway {
         None if draft.record.state == State::Provisioning => {
-            let pending = within(draft, ProviderOperation::Create, LIST_LAG);
             let deployment = &draft.inputs.desired.document.deployment;
             let spec = GatewaySpec {
                 name: GatewayName::new(deployment, &session.name),
@@ -102,11 +106,11 @@ fn ensure_gateway(draft: &Draft<'_>) -> Option<Action> {
                 template: Template::of(session),
                 hash: run.template.clone(),
             };
-            (!pending).then(|| Action::Create { spec: Box::new(spec) })
+            draft.believes_absence().then(|| Action::Create { spec: Box::new(spec) })
         }
         None => None,
         // A gateway of an earlier run stands where the new one belongs.
-        Some(gateway) if gateway.run != run.id => delete(draft, Rest::SpecChanged),
+        Some(gateway) if gateway.run != run.id => delete_own(draft, Rest::SpecChanged),
         Some(_) => None,
     }
 }
@@ -120,38 +124,36 @@ fn ensure_no_gateway(draft: &Draft<'_>) -> Option<Action> {
             Rest::SpecChanged
         }
     };
-    delete(draft, why)
+    delete_own(draft, why)
 }
 
-fn delete(draft: &Draft<'_>, why: Rest) -> Option<Action> {
-    let gateway = draft.gateway?;
-    let pending =
-        gateway.phase == Phase::Deleting || within(draft, ProviderOperation::Delete, DELETE_RECHECK);
-    if pending || is_paused(draft) {
-        return None;
-    }
+fn delete_own(draft: &Draft<'_>, why: Rest) -> Option<Action> {
     let name = GatewayName::new(&draft.inputs.desired.document.deployment, draft.name());
-    Some(Action::Delete { name, run: gateway.run.clone(), why })
+    delete(draft, &name, draft.gateway?, why)
+}
+
+fn delete(draft: &Draft<'_>, name: &GatewayName, gateway: &Gateway, why: Rest) -> Option<Action> {
+    let pending = gateway.phase == Phase::Deleting || was_deleted_just_now(draft);
+    let delete = || Action::Delete { name: name.clone(), run: gateway.run.clone(), why };
+    (!pending && !is_paused(draft)).then(delete)
 }
 
 fn ensure_configured(draft: &Draft<'_>) -> Option<Action> {
-    let session = draft.declaration?;
-    let evidence = draft.evidence?;
-    evidence.handshake_at?;
-    let report = evidence.report.as_ref()?;
-    let live = draft.live(session);
-    let in_step = report.digest.as_ref() == Some(&live.digest());
-    (!in_step && !is_paused(draft)).then_some(Action::Configure { live })
+    draft.evidence?.handshake_at?;
+    draft.report()?;
+    let (live, _) = draft.live()?;
+    (!draft.is_in_step() && !is_paused(draft)).then(|| Action::Configure { live: live.clone() })
 }
 
 fn is_paused(draft: &Draft<'_>) -> bool {
     draft.record.not_before.is_some_and(|until| draft.inputs.now < until)
 }
 
-/// Whether the provider accepted `operation` so recently that its effect need not show yet.
-fn within(draft: &Draft<'_>, operation: ProviderOperation, window: SignedDuration) -> bool {
-    let accepted = draft.record.accepted.as_ref().filter(|accepted| accepted.operation == operation);
+/// Whether the provider accepted a delete so recently that its effect need not show yet.
+fn was_deleted_just_now(draft: &Draft<'_>) -> bool {
+    let accepted = draft.record.accepted.as_ref();
     accepted
-        .and_then(|accepted| accepted.at.checked_add(window).ok())
-        .is_some_and(|until: Timestamp| draft.inputs.now < until)
+        .filter(|accepted| accepted.operation == ProviderOperation::Delete)
+        .and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK).ok())
+        .is_some_and(|until| draft.inputs.now < until)
 }

@@ -2,4 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its world is not as it says")]
 
+mod forecasting;
 mod machine;
+mod planning;
+mod situation;

@@ -8,7 +8,7 @@ use ebb_tunnel::Time;
 use ebb_tunnel::packet::{Header, Packet, header_length, icmp, protocol};
 use ebb_tunnel::tcp::{self, Connection, Flags, Options, Segment, Seq, SynInfo};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::open::{Far, Open};
 use super::relay::Relay;
@@ -24,12 +24,6 @@ const PER_PEER: u32 = 1024;
 /// Time for a connect. The kernel would try for two minutes. A user who still wants the connection has repeated the SYN by
 /// then, and the next repetition starts another connect.
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Keepalive towards hosts: a host that vanished frees its socket, and load balancers keep the flow (Azure's outbound NAT
-/// forgets an idle flow after 4 minutes).
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_PROBES: u32 = 4;
 
 /// A connect under way.
 pub(super) struct Connecting {
@@ -66,16 +60,14 @@ impl Flows {
 
     /// The kernel has decided about a connect.
     #[cold]
-    pub(super) fn connected(&mut self, handle: Handle, cx: &mut Context<'_>) {
+    pub(super) fn connected(&mut self, handle: Handle, flags: EventFlags, cx: &mut Context<'_>) {
         let Some(flow) = self.flows.get_mut(handle) else { return };
         let key = flow.key;
         let Stage::Connecting(connecting) = &mut flow.stage else { return };
         let syn = connecting.syn;
-        let failure = match connecting.socket.take_error() {
-            Ok(failure) => failure,
-            Err(error) => Some(error),
-        };
-        if let Some(error) = failure {
+        if flags.intersects(EventFlags::ERR | EventFlags::HUP)
+            && let Some(error) = connecting.socket.take_error().unwrap_or_else(Some)
+        {
             self.remove(handle);
             // Silence stays silence.
             if Errno::from_io_error(&error) != Some(Errno::TIMEDOUT) {
@@ -83,15 +75,14 @@ impl Flows {
             }
             return;
         }
-        // An event without an error and without a connection, as a socket gives before its connect has begun.
-        if connecting.socket.peer_addr().is_err() {
+        if !flags.contains(EventFlags::OUT) {
             return;
         }
         let open = Open::new(self.accept(&key, &syn, cx.now), Far::Gone);
         let Some(flow) = self.flows.get_mut(handle) else { return };
         let before = std::mem::replace(&mut flow.stage, Stage::Open(Box::new(open)));
         if let (Stage::Connecting(connecting), Stage::Open(open)) = (before, &mut flow.stage) {
-            open.far = Far::Host(Relay::new(TcpStream::from(connecting.socket)));
+            open.far = Far::Host(Relay::new(TcpStream::from(connecting.socket), flags, cx.now));
         }
         self.one_connect_less(key.peer);
         self.touch(handle);
@@ -159,11 +150,6 @@ fn start(key: &Key) -> io::Result<Socket> {
     let socket = Socket::new(domain, kind, Some(Protocol::TCP))?;
     // The user's own stack has decided what to send together.
     socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)?;
     match socket.connect(&key.local.into()) {
         Ok(()) => Ok(socket),
         Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => Ok(socket),

@@ -222,7 +222,7 @@ impl Flows {
                 open.event(flags);
                 touch(&mut self.touched, handle, flow);
             }
-            Stage::Connecting(_) => self.connected(handle, cx),
+            Stage::Connecting(_) => self.connected(handle, flags, cx),
         }
     }
 
@@ -237,7 +237,7 @@ impl Flows {
             let Some(flow) = self.flows.get_mut(handle) else { continue };
             match &mut flow.stage {
                 Stage::Open(open) => {
-                    open.connection.expire(now);
+                    open.expire(now);
                     touch(&mut self.touched, handle, flow);
                 }
                 // The user hears nothing, as from the host itself.

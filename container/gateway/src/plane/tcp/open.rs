@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use ebb_tunnel::Time;
 use ebb_tunnel::packet::{Header, header_length, protocol};
 use ebb_tunnel::tcp::{Connection, End, State};
 
 use super::relay::Relay;
 use super::service::Service;
 use super::{Context, Key};
-use crate::plane::link::Sent;
+use crate::plane::link::{MTU, Sent};
 use crate::plane::poller::EventFlags;
 
 /// Segments that one flow sends before others get their turn: about 360 KB, a millisecond at 3 Gbit/s.
@@ -53,6 +54,13 @@ impl Open {
         }
     }
 
+    pub fn expire(&mut self, now: Time) {
+        self.connection.expire(now);
+        if let Far::Host(relay) = &mut self.far {
+            relay.expire(now);
+        }
+    }
+
     /// Whether the host has bytes for which there is no room.
     pub fn is_starved(&self) -> bool {
         matches!(&self.far, Far::Host(relay) if relay.can_read())
@@ -73,18 +81,13 @@ impl Open {
         }
         let mut sent = 0;
         loop {
-            let read = match &mut self.far {
-                Far::Host(relay) => relay.read_into(&mut self.connection),
-                Far::Own(_) | Far::Gone => 0,
-            };
-            if let Far::Host(relay) = &self.far
-                && relay.is_broken()
-                && !relay.can_read()
-            {
-                self.connection.abort();
-            }
+            let read = self.read();
+            // While the host has more, what would not fill a segment waits for it: a short segment in the middle would
+            // end a chain of datagrams.
+            let more = read > 0 && matches!(&self.far, Far::Host(relay) if relay.can_read());
+            let quota = if more { sent + read / usize::from(MTU) } else { usize::MAX };
             let before = sent;
-            loop {
+            while sent < quota {
                 match self.transmit(key, cx) {
                     Sent::Yes => sent += 1,
                     Sent::Nothing => break,
@@ -99,6 +102,16 @@ impl Open {
             }
         }
         self.settle()
+    }
+
+    /// Takes bytes from the host, if the user can take them.
+    fn read(&mut self) -> usize {
+        let Far::Host(relay) = &mut self.far else { return 0 };
+        let read = relay.read_into(&mut self.connection);
+        if relay.is_broken() && !relay.can_read() {
+            self.connection.abort();
+        }
+        read
     }
 
     #[inline]

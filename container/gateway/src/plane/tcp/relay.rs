@@ -4,36 +4,76 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use ebb_tunnel::Time;
 use ebb_tunnel::tcp::Connection;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 
 use crate::plane::poller::EventFlags;
 
 /// Bytes read from a socket before they are sent on: they are still in the cache then.
 const READ: usize = 128 << 10;
 
+/// Keepalive towards hosts: a host that vanished frees its socket, and load balancers keep the flow (Azure's outbound NAT
+/// forgets an idle flow after 4 minutes).
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// Age at which a connection gets its keepalive. Most are over before, and are spared the calls that it takes.
+const KEEPALIVE_AGE: Duration = Duration::from_secs(10);
+
 /// The socket, and what is known of it without asking. Readiness is edge-triggered: it holds until a call says otherwise.
 pub(super) struct Relay {
     socket: TcpStream,
     can_read: bool,
     can_write: bool,
+    /// The end of the stream, or an error, waits behind the last byte: no further event will tell.
+    ending: bool,
     /// The host has finished.
     ended: bool,
     /// We have finished towards the host.
     shut: bool,
     /// The host reset the connection, or the kernel gave it up.
     broken: bool,
+    since: Time,
+    keeps_alive: bool,
 }
 
 impl Relay {
-    pub fn new(socket: TcpStream) -> Self {
-        Self { socket, can_read: true, can_write: true, ended: false, shut: false, broken: false }
+    /// A socket that has just been connected; `flags` is what the kernel said of it.
+    pub fn new(socket: TcpStream, flags: EventFlags, now: Time) -> Self {
+        let mut relay = Self {
+            socket,
+            can_read: false,
+            can_write: false,
+            ending: false,
+            ended: false,
+            shut: false,
+            broken: false,
+            since: now,
+            keeps_alive: false,
+        };
+        relay.event(flags);
+        relay
+    }
+
+    /// Looks after the socket now and then; every open connection has a timer that fires within minutes.
+    pub fn expire(&mut self, now: Time) {
+        if !self.keeps_alive && now.since(self.since) >= KEEPALIVE_AGE {
+            self.keeps_alive = true;
+            let keepalive = TcpKeepalive::new()
+                .with_time(KEEPALIVE_IDLE)
+                .with_interval(KEEPALIVE_INTERVAL)
+                .with_retries(KEEPALIVE_PROBES);
+            // Without it, a vanished host is only noticed later.
+            let _ = SockRef::from(&self.socket).set_tcp_keepalive(&keepalive);
+        }
     }
 
     pub fn event(&mut self, flags: EventFlags) {
-        let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
-        self.can_read |= broken || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
-        self.can_write |= broken || flags.contains(EventFlags::OUT);
+        self.ending |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        self.can_read |= self.ending || flags.contains(EventFlags::IN);
+        self.can_write |= flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
     }
 
     /// Whether there is nothing more to do with the socket.
@@ -104,8 +144,8 @@ impl Relay {
             }
             Ok(read) => {
                 connection.commit(read);
-                // A short read emptied the socket; an event follows with the next bytes or the end (epoll(7)).
-                self.can_read = read == wanted;
+                // A short read emptied the socket; an event follows with the next bytes (epoll(7)).
+                self.can_read = read == wanted || self.ending;
                 read
             }
             Err(error) => {

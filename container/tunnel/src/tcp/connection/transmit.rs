@@ -91,9 +91,10 @@ impl Connection {
     ) -> usize {
         let acks = flags.contains(Flags::ACK);
         let shift = if flags.contains(Flags::SYN) { 0 } else { self.shift_out };
-        options.timestamps = self
-            .clock
-            .map(|clock| Timestamps { value: clock.value(now), echo: if acks { clock.recent } else { 0 } });
+        if let Some(clock) = self.clock {
+            let echo = if acks { clock.recent } else { 0 };
+            options.timestamps = Some(Timestamps { value: clock.value(now), echo });
+        }
         let window = self.receiver.window_field(shift);
         let header = Header {
             source_port: self.local.port(),
@@ -102,14 +103,16 @@ impl Connection {
             ack: if acks { Seq::from_position(self.receiver.acknowledgment()) } else { Seq(0) },
             flags,
             window,
-            options,
+            options: &options,
         };
-        let mut length = header.write(out);
-        if let Some((position, octets)) = payload {
-            self.sender.copy(position, &mut out[length..length + octets]);
-            length += octets;
+        let octets = header.write(out);
+        let mut length = octets;
+        let mut sum = 0;
+        if let Some((position, count)) = payload {
+            length += count;
+            sum = self.sender.copy(position, &mut out[octets..length]);
         }
-        self.pseudo.fill(&mut out[..length]);
+        self.pseudo.fill_header(&mut out[..length], octets, sum);
         if acks && (payload.is_none() || !self.receiver.has_reports()) {
             self.receiver.ack_sent();
         }
@@ -125,7 +128,7 @@ impl Connection {
             ack: ack.unwrap_or_default(),
             flags: if ack.is_some() { Flags::RST | Flags::ACK } else { Flags::RST },
             window: 0,
-            options: Options::default(),
+            options: &Options::default(),
         };
         let length = header.write(out);
         self.pseudo.fill(&mut out[..length]);

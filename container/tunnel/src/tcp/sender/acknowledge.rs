@@ -53,7 +53,7 @@ impl Sender {
     pub fn acknowledge(&mut self, acknowledged: &Acknowledged<'_>, now: Time) {
         let ack = acknowledged.ack;
         self.note_if_limited();
-        if self.board.is_empty() {
+        if self.board.is_empty() && acknowledged.sack.is_empty() {
             return;
         }
         let min_rtt = self.bbr.min_rtt().unwrap_or(0);

@@ -305,9 +305,9 @@ impl Sender {
         self.board.is_empty() && self.unsent() == 0 && self.fin_queued == self.fin_sent
     }
 
-    /// Copies the payload of an outgoing segment.
-    pub fn copy(&self, position: u64, out: &mut [u8]) {
-        self.ring.read(position, out);
+    /// Copies the payload of an outgoing segment and returns its sum for the checksum.
+    pub fn copy(&self, position: u64, out: &mut [u8]) -> u64 {
+        self.ring.read(position, out)
     }
 
     pub fn rtt(&self) -> Option<u64> {

@@ -81,7 +81,7 @@ impl Bbr {
         }
         self.full_bandwidth_count += 1;
         self.full_bandwidth_now = self.full_bandwidth_count >= FULL_ROUNDS;
-        self.full_bandwidth_reached |= self.full_bandwidth_now;
+        self.full_bandwidth_reached |= self.full_bandwidth_now && self.max_bandwidth() > 0.0;
     }
 
     /// CheckStartupDone.
@@ -89,7 +89,7 @@ impl Bbr {
         if self.phase != Phase::Startup {
             return;
         }
-        if self.startup_lost_too_much() {
+        if self.startup_lost_too_much() && self.max_bandwidth() > 0.0 {
             if let Some(undo) = &mut self.undo {
                 undo.phase = Some(Phase::Startup);
             }

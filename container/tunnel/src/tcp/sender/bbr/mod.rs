@@ -365,10 +365,8 @@ impl Bbr {
 
     /// SetPacingRateWithGain, with the floor.
     fn set_rate(&mut self, gain: f64) {
-        let mut rate = gain * self.bandwidth * PACING_MARGIN;
-        if let Some(min_rtt) = self.min_rtt {
-            rate = rate.max(PACING_FLOOR * self.mss as f64 * 1e6 / min_rtt as f64);
-        }
+        let floor = PACING_FLOOR * self.mss as f64 * 1e6 / self.min_rtt.unwrap_or(SECOND) as f64;
+        let rate = (gain * self.bandwidth * PACING_MARGIN).max(floor);
         if self.full_bandwidth_reached || rate > self.rate {
             self.rate = rate;
         }

@@ -1,0 +1,75 @@
+//! What happens to a record before it is planned with.
+
+use jiff::Timestamp;
+
+use crate::idle::IDLE_GRACE;
+use crate::observed::{Gateway, Phase};
+use crate::record::{Record, Run};
+use crate::state::State;
+
+/// Brings times that lie in the future back to now: the clock was set back since they were written. Whatever was to happen some
+/// time after them keeps its distance, so that nothing waits for as long as the clock was set back.
+pub(super) fn rebase(record: &mut Record, now: Timestamp) {
+    if let Some(failed) = &mut record.last_failure
+        && failed.at > now
+    {
+        let distance = failed.at.duration_since(now);
+        failed.at = now;
+        let back = |at: Timestamp| at.checked_sub(distance).unwrap_or(now);
+        record.not_before = record.not_before.map(back);
+        if let State::BackingOff { until } = &mut record.state {
+            *until = back(*until);
+        }
+    }
+    if let State::Idle { since, deadline } = &mut record.state {
+        *since = (*since).min(now);
+        *deadline = (*deadline).min(now.checked_add(IDLE_GRACE).unwrap_or(now));
+    }
+    if let Some(accepted) = &mut record.accepted {
+        accepted.at = accepted.at.min(now);
+    }
+    if let Some(run) = &mut record.run {
+        run.began_at = run.began_at.min(now);
+        run.created_at = run.created_at.map(|at| at.min(now));
+        run.active_at = run.active_at.map(|at| at.min(now));
+    }
+    record.since = record.since.min(now);
+    record.changed_at = record.changed_at.min(now);
+    record.asked_at = record.asked_at.map(|at| at.min(now));
+    record.wanted_since = record.wanted_since.map(|at| at.min(now));
+}
+
+/// Takes over a gateway of ours that the record does not know: because the store was lost, or because a create was carried
+/// out whose record was not written.
+pub(super) fn adopt(record: &mut Record, gateway: Option<&Gateway>, is_new: bool, now: Timestamp) {
+    let Some(gateway) = gateway else { return };
+    let known = record.run.as_ref().is_some_and(|run| run.id == gateway.run);
+    let replaceable = record.run.as_ref().is_some_and(|run| run.template == gateway.hash);
+    let expects_gateway = record.state == State::Provisioning || record.state.name().is_up();
+    if known || !is_worth_it(gateway) || !(is_new || (expects_gateway && replaceable)) {
+        return;
+    }
+    record.run = Some(Run {
+        id: gateway.run.clone(),
+        generation: gateway.generation,
+        template: gateway.hash.clone(),
+        began_at: now,
+        created_at: Some(now),
+        active_at: None,
+        ready: None,
+        first_handshake: None,
+        adopted: true,
+    });
+    record.generation = record.generation.max(gateway.generation);
+    if is_new {
+        record.state = State::Provisioning;
+    }
+}
+
+/// A gateway that has ended or is going is replaced instead.
+fn is_worth_it(gateway: &Gateway) -> bool {
+    match gateway.phase {
+        Phase::Creating | Phase::Running | Phase::Other { .. } => true,
+        Phase::Exited { .. } | Phase::Failed { .. } | Phase::Deleting => false,
+    }
+}

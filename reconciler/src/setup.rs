@@ -1,0 +1,158 @@
+//! From settings to adapters: which source, provider, store and secrets a daemon works with.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+
+use crate::provider::{LocalProvider, LocalSettings, Provider};
+use crate::secrets::{FileSecrets, Secrets};
+use crate::source::{FileSource, Source};
+use crate::store::{RedbStore, Store, StoreError};
+
+/// Where everything is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Settings {
+    /// The desired-state document.
+    #[arg(
+        long,
+        env = "EBB_DOCUMENT",
+        default_value = "desired-state/desired-state.yaml",
+        value_name = "FILE"
+    )]
+    pub document: String,
+    /// Where gateways run.
+    #[arg(long, env = "EBB_PROVIDER", value_enum, default_value = "local")]
+    pub provider: ProviderKind,
+    /// Where records and history are kept: a file [default: store.redb in the state directory].
+    #[arg(long, env = "EBB_STORE", value_name = "FILE")]
+    pub store: Option<String>,
+    /// Where private keys are kept: a directory [default: secrets in the state directory].
+    #[arg(long, env = "EBB_SECRETS", value_name = "DIR")]
+    pub secrets: Option<String>,
+    /// Name or address under which clients reach local gateways.
+    #[arg(long, env = "EBB_ADVERTISE", default_value = "127.0.0.1", value_name = "HOST")]
+    pub advertise: String,
+    /// A gateway program to use for local gateways instead of this one.
+    #[arg(long, env = "EBB_GATEWAY", value_name = "PROGRAM")]
+    pub gateway: Option<PathBuf>,
+}
+
+/// Where gateways run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProviderKind {
+    /// As processes of this machine.
+    Local,
+}
+
+/// Why an adapter cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file or directory cannot be used.
+    #[error("cannot use {path}: {error}")]
+    Path {
+        /// Which.
+        path: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// Another daemon works on the state directory.
+    #[error(
+        "another daemon (process {holder}) works on {path}; stop it first, or name another directory with --state"
+    )]
+    Locked {
+        /// The state directory.
+        path: String,
+        /// The other daemon.
+        holder: String,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, SetupError> {
+    result.map_err(|error| SetupError::Path { path: path.display().to_string(), error })
+}
+
+impl Settings {
+    /// The source of the document.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub fn source(&self) -> Result<Arc<dyn Source>, SetupError> {
+        let path = Path::new(&self.document);
+        Ok(Arc::new(at(path, FileSource::open(path))?))
+    }
+
+    /// The provider.
+    ///
+    /// # Errors
+    /// When its directories cannot be made.
+    pub fn provider(&self, state: &Path) -> Result<Arc<dyn Provider>, SetupError> {
+        match self.provider {
+            ProviderKind::Local => {
+                // The executable by this name is the running one even after its file was replaced by a newer build.
+                let program = match &self.gateway {
+                    Some(program) => vec![program.clone().into_os_string()],
+                    None => vec!["/proc/self/exe".into(), "gateway".into()],
+                };
+                let settings =
+                    LocalSettings { state: state.to_owned(), advertise: self.advertise.clone(), program };
+                Ok(Arc::new(at(state, LocalProvider::open(settings))?))
+            }
+        }
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn store(&self, state: &Path) -> Result<Arc<dyn Store>, SetupError> {
+        let path = self.store.as_ref().map_or_else(|| state.join("store.redb"), PathBuf::from);
+        Ok(Arc::new(RedbStore::open(&path)?))
+    }
+
+    /// The secrets.
+    ///
+    /// # Errors
+    /// When their directory cannot be used.
+    pub fn secrets(&self, state: &Path) -> Result<Arc<dyn Secrets>, SetupError> {
+        let path = self.secrets.as_ref().map_or_else(|| state.join("secrets"), PathBuf::from);
+        Ok(Arc::new(at(&path, FileSecrets::open(&path))?))
+    }
+}
+
+/// Makes the state directory if there is none; returns its absolute path.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn prepare_state(directory: &Path) -> Result<PathBuf, SetupError> {
+    at(directory, fs::DirBuilder::new().recursive(true).mode(0o700).create(directory))?;
+    at(directory, directory.canonicalize())
+}
+
+/// Takes the state directory for this process. The kernel gives it back however the process ends.
+///
+/// # Errors
+/// [`SetupError::Locked`] when another process has it.
+pub fn lock_state(state: &Path) -> Result<File, SetupError> {
+    let path = state.join("lock");
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = at(&path, open)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            at(&path, file.read_to_string(&mut holder))?;
+            let holder = holder.trim().to_owned();
+            return Err(SetupError::Locked { path: state.display().to_string(), holder });
+        }
+        Err(TryLockError::Error(error)) => return at(&path, Err(error)),
+    }
+    at(&path, file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())))?;
+    Ok(file)
+}

@@ -64,6 +64,16 @@ param isolateNetwork bool
 @description('Public IPv4 addresses or ranges (/30 or larger) from which people and pipelines use storage and vault when isolateNetwork is set.')
 param operatorRanges array = []
 
+@description('Object id of the person or pipeline that deploys, who may then write the document. Empty gives it to nobody.')
+param operatorId string = ''
+
+@description('What operatorId is.')
+@allowed([
+  'User'
+  'ServicePrincipal'
+])
+param operatorType string = 'User'
+
 @description('Sessions with network mode vnet that get a public address: objects with name (that of the session) and port (UDP). Each costs a rule of the shared load balancer.')
 param vnetSessions array = []
 
@@ -186,6 +196,8 @@ module storage 'modules/storage.bicep' = {
     operatorRanges: operatorRanges
     isolate: isolateNetwork
     daemonPrincipalId: identities.outputs.daemonPrincipalId
+    operatorId: operatorId
+    operatorType: operatorType
     workspaceId: logs.outputs.workspaceId
   }
 }

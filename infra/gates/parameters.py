@@ -11,7 +11,7 @@ from .tree import Declaration
 ENVIRONMENTS = ("dev", "staging", "prod")
 
 # Without a default on purpose and in no file: people and addresses are given to `deploy/up`.
-GIVEN_BY_UP = {"alertEmails", "daemonImage", "gatewayImage", "budgetStart"}
+GIVEN_BY_UP = {"alertEmails", "daemonImage", "gatewayImage", "budgetStart", "operatorId", "operatorType"}
 
 SECRET = re.compile(r"secret(?!RetentionDays)|password|passwd|token|apikey|accesskey|connectionstring|privatekey", re.IGNORECASE)
 

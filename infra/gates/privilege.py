@@ -132,7 +132,12 @@ def _assignment(at: str, file: File, one: Declaration, outcome: Outcome) -> None
             outcome.find(at, f"{one.name} assigns {name} on {target or f'the whole {file.scope}'}, not on {', '.join(scopes)}")
     else:
         outcome.find(at, f"{one.name} assigns a role that is not in the table: {text(role) if role is not None else 'none'}")
-    if tree.literal(tree.get(body, "properties", "principalType") or body) != "ServicePrincipal":
+    kind, principal = tree.get(body, "properties", "principalType"), tree.get(body, "properties", "principalId")
+    given = (text(principal) if principal is not None else "", text(kind) if kind is not None else "")
+    person = given == ("operatorId", "operatorType")
+    if person and definition is not None:
+        outcome.find(at, f"{one.name} gives a person a role that is meant for the daemon")
+    if not person and given[1] != "'ServicePrincipal'":
         outcome.find(at, f"{one.name} has no principalType ServicePrincipal; a new identity may not be found without it")
 
 

@@ -26,6 +26,12 @@ param operatorRanges array
 @description('Object id of the identity of the daemon.')
 param daemonPrincipalId string
 
+@description('Object id of who deploys. Empty gives nobody but the daemon access to the document.')
+param operatorId string
+
+@description('What operatorId is: User or ServicePrincipal.')
+param operatorType string
+
 @description('Log Analytics workspace for audit records.')
 param workspaceId string
 
@@ -151,6 +157,16 @@ resource daemonUsesDocuments 'Microsoft.Authorization/roleAssignments@2022-04-01
     roleDefinitionId: blobContributorRole
     principalId: daemonPrincipalId
     principalType: 'ServicePrincipal'
+  }
+}
+
+resource operatorUsesDocuments 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorId)) {
+  name: guid(documents.id, operatorId, blobContributorRole)
+  scope: documents
+  properties: {
+    roleDefinitionId: blobContributorRole
+    principalId: operatorId
+    principalType: operatorType
   }
 }
 

@@ -88,12 +88,11 @@ async fn offline(daemon: &Daemon, file: &Path) -> Result<Preview, Failure> {
         };
         snapshot.observed = Some(LocalProvider::open(settings)?.list(&document.deployment).await?);
     } else {
-        snapshot.observed =
-            Some(ebb_core::observed::Observed {
-                asked_at: snapshot.at,
-                lag: jiff::SignedDuration::ZERO,
-                gateways: BTreeMap::new(),
-            });
+        snapshot.observed = Some(ebb_core::observed::Observed {
+            asked_at: snapshot.at,
+            lag: jiff::SignedDuration::ZERO,
+            gateways: BTreeMap::new(),
+        });
     }
     Ok(preview::of(&snapshot, &Desired::new(document, Revision(name))))
 }

@@ -49,6 +49,14 @@ pub(super) fn adopt(record: &mut Record, gateway: Option<&Gateway>, is_new: bool
     if known || !is_worth_it(gateway) || !(is_new || (expects_gateway && replaceable)) {
         return;
     }
+    take_over(record, gateway, now);
+    if is_new {
+        record.state = State::Provisioning;
+    }
+}
+
+/// Makes the gateway's run the present one.
+pub(super) fn take_over(record: &mut Record, gateway: &Gateway, now: Timestamp) {
     record.run = Some(Run {
         id: gateway.run.clone(),
         generation: gateway.generation,
@@ -61,13 +69,10 @@ pub(super) fn adopt(record: &mut Record, gateway: Option<&Gateway>, is_new: bool
         adopted: true,
     });
     record.generation = record.generation.max(gateway.generation);
-    if is_new {
-        record.state = State::Provisioning;
-    }
 }
 
-/// A gateway that has ended or is going is replaced instead.
-fn is_worth_it(gateway: &Gateway) -> bool {
+/// Whether a gateway is worth taking over. One that has ended or is going is replaced instead.
+pub(super) fn is_worth_it(gateway: &Gateway) -> bool {
     match gateway.phase {
         Phase::Creating | Phase::Running | Phase::Other { .. } => true,
         Phase::Exited { .. } | Phase::Failed { .. } | Phase::Deleting => false,

@@ -116,6 +116,10 @@ fn ensure_gateway(draft: &Draft<'_>) -> Option<Action> {
 }
 
 fn ensure_no_gateway(draft: &Draft<'_>) -> Option<Action> {
+    // A create whose answer was lost: the next attempt takes the gateway over.
+    if matches!(draft.record.state, State::BackingOff { .. }) && draft.is_adoptable() {
+        return None;
+    }
     let why = match &draft.record.state {
         State::Terminating { why } | State::Parked { why } => why.clone(),
         State::Suspended => Rest::Suspended,
@@ -154,6 +158,6 @@ fn was_deleted_just_now(draft: &Draft<'_>) -> bool {
     let accepted = draft.record.accepted.as_ref();
     accepted
         .filter(|accepted| accepted.operation == ProviderOperation::Delete)
-        .and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK).ok())
+        .and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK + draft.lag()).ok())
         .is_some_and(|until| draft.inputs.now < until)
 }

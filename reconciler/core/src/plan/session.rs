@@ -8,7 +8,7 @@ use ebb_wire::{Digest, Live};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use super::intake::{adopt, is_worth_it, rebase, take_over};
+use super::intake::{adopt, is_worth_it, rebase};
 use super::{Inputs, observed_gateway, users_of};
 use crate::capacity::Candidate;
 use crate::demand;
@@ -82,7 +82,7 @@ impl<'a> Draft<'a> {
         if let Some(session) = declaration.filter(|_| changed || original.is_none()) {
             record.hosts = spec::allocate(session, &record.hosts);
         }
-        adopt(&mut record, gateway, original.is_none(), inputs.now);
+        adopt(&mut record, gateway, inputs.observed, original.is_none(), inputs.now);
         if let Some(endpoint) = gateway.and_then(|gateway| gateway.endpoint.as_ref()) {
             record.endpoint = Some(endpoint.clone());
         }
@@ -377,11 +377,6 @@ impl<'a> Draft<'a> {
         self.record.not_before = None;
         // What is known of the earlier run says nothing of this one.
         self.evidence = None;
-        // The answer to the last create was lost, and here is what it made.
-        let failed = self.original.is_some_and(|record| matches!(record.state, State::BackingOff { .. }));
-        if let Some(gateway) = self.gateway.filter(|_| failed && self.is_adoptable()) {
-            return take_over(&mut self.record, gateway, self.inputs.now);
-        }
         self.record.run = Some(Run {
             id: RunId::new(&self.inputs.seed, &self.record.session),
             generation: self.record.generation,

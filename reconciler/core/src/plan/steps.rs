@@ -109,14 +109,16 @@ fn ensure_gateway(draft: &Draft<'_>) -> Option<Action> {
             draft.believes_absence().then(|| Action::Create { spec: Box::new(spec) })
         }
         None => None,
+        Some(gateway) if gateway.run == run.id => None,
+        // It is taken over as soon as a listing is there that is surely from this run's time.
+        Some(_) if draft.is_adoptable() => None,
         // A gateway of an earlier run stands where the new one belongs.
-        Some(gateway) if gateway.run != run.id => delete_own(draft, Rest::SpecChanged),
-        Some(_) => None,
+        Some(_) => delete_own(draft, Rest::SpecChanged),
     }
 }
 
 fn ensure_no_gateway(draft: &Draft<'_>) -> Option<Action> {
-    // A create whose answer was lost: the next attempt takes the gateway over.
+    // Perhaps the answer to the last create was lost. The next attempt takes over what it made.
     if matches!(draft.record.state, State::BackingOff { .. }) && draft.is_adoptable() {
         return None;
     }

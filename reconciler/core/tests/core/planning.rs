@@ -538,5 +538,42 @@ fn a_gateway_whose_create_was_not_answered_is_taken_over() {
     world.advance(2);
     world.settle();
     assert_eq!(world.state("s").name(), StateName::Provisioning);
+    // From now on no listing can be from before.
+    world.advance(30);
+    world.settle();
     assert_eq!(world.record("s").run.as_ref().unwrap().id, created);
+}
+
+#[test]
+fn a_listing_from_an_earlier_run_brings_its_gateway_not_back() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.up();
+    let (old, evidence) = (world.gateway("s").clone(), world.evidence["s"].clone());
+    world.ask_for("s", RequestKind::Stop);
+    world.settle();
+    world.advance(5);
+    world.vanish("s");
+    world.advance(30);
+    world.ask_for("s", RequestKind::Start);
+    world.settle();
+    assert_eq!(world.state("s").name(), StateName::Provisioning);
+    let gateway_name = world.gateway_name("s");
+    world.observed.as_mut().unwrap().gateways.insert(gateway_name, old.clone());
+    world.evidence.insert(name("s"), evidence);
+    world.advance(5);
+    world.settle();
+    assert_ne!(world.record("s").run.as_ref().unwrap().id, old.run);
+    assert_eq!(world.state("s").name(), StateName::Provisioning);
+}
+
+#[test]
+fn a_gateway_that_somebody_else_put_in_place_of_a_running_one_has_to_show_that_it_is_usable() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.up();
+    world.advance(60);
+    world.gateway("s").run = "other".to_owned().into();
+    world.gateway("s").phase = Phase::Creating;
+    world.settle();
+    assert_eq!(*world.state("s"), State::Provisioning);
+    assert_eq!(world.record("s").run.as_ref().unwrap().id.as_str(), "other");
 }

@@ -110,9 +110,10 @@ fn next(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     let document = &draft.inputs.desired.document;
     let by_demand = draft.declaration.and_then(|session| demand::next_change(document, session, record, now));
     // What the provider accepted has not shown yet.
-    let pending = draft.gateway.is_some() == record.state.name().is_down() || draft.gateway.is_none();
-    let accepted = record.accepted.as_ref().filter(|_| pending);
-    let by_provider = accepted.and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK).ok());
+    let must_exist = record.state == State::Provisioning || record.state.name().is_up();
+    let accepted = record.accepted.as_ref().filter(|_| draft.gateway.is_some() != must_exist);
+    let by_provider =
+        accepted.and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK + draft.lag()).ok());
     let by_verdict = match verdict {
         Some(Verdict::Active { until, .. }) => *until,
         Some(Verdict::Idle { .. } | Verdict::Unknown { .. }) | None => None,

@@ -8,6 +8,7 @@ use ebb_core::observed::{Gateway, Phase};
 use ebb_core::outcome::{Class, Failure};
 use ebb_core::record::RequestKind;
 use ebb_core::state::{Rest, State, StateName, Wait};
+use ebb_desired_state::Suspension;
 use jiff::SignedDuration;
 
 use crate::situation::{Situation, name, session, user};
@@ -483,4 +484,96 @@ fn a_gateway_is_asked_again_soon_after_the_clock_was_set_back() {
     world.now -= SignedDuration::from_hours(1);
     let (_, report) = world.plan();
     assert_eq!(report.sessions["s"].ask_at, Some(world.now + SignedDuration::from_secs(15)));
+}
+
+fn parked() -> Situation {
+    let mut world = stopping();
+    world.advance(60);
+    world.run_gateways();
+    world.settle();
+    assert_eq!(*world.state("s"), State::Parked { why: Rest::Stopped });
+    world
+}
+
+#[test]
+fn taking_a_wake_value_away_wakes_nobody() {
+    let mut world = parked();
+    world.edit(|_| {});
+    world.session("s").wake = Some("again".into());
+    world.settle();
+    assert_eq!(world.state("s").name(), StateName::Provisioning);
+    world.ask_for("s", RequestKind::Stop);
+    world.settle();
+    world.advance(60);
+    world.run_gateways();
+    world.settle();
+    world.edit(|_| {});
+    world.session("s").wake = None;
+    world.settle();
+    assert_eq!(*world.state("s"), State::Parked { why: Rest::Stopped });
+}
+
+#[test]
+fn taking_a_suspension_back_starts_nothing_that_was_parked() {
+    let mut world = parked();
+    let until = world.now + SignedDuration::from_hours(1);
+    world.edit(|_| {});
+    world.session("s").suspended = Some(Suspension { reason: "incident".into(), until });
+    world.settle();
+    assert_eq!(*world.state("s"), State::Suspended);
+    world.edit(|_| {});
+    world.session("s").suspended = None;
+    world.settle();
+    assert_eq!(*world.state("s"), State::Parked { why: Rest::Stopped });
+}
+
+#[test]
+fn a_gateway_whose_create_was_not_answered_is_taken_over() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.settle();
+    let created = world.gateway("s").run.clone();
+    let failure = Failure::new(Class::Transient, "no answer");
+    world.fold(&name("s"), &Outcome::CreateFailed(failure));
+    assert_eq!(deletes(&world.plan().0), [""; 0]);
+    world.advance(2);
+    world.settle();
+    assert_eq!(world.state("s").name(), StateName::Provisioning);
+    // From now on no listing can be from before.
+    world.advance(30);
+    world.settle();
+    assert_eq!(world.record("s").run.as_ref().unwrap().id, created);
+}
+
+#[test]
+fn a_listing_from_an_earlier_run_brings_its_gateway_not_back() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.up();
+    let (old, evidence) = (world.gateway("s").clone(), world.evidence["s"].clone());
+    world.ask_for("s", RequestKind::Stop);
+    world.settle();
+    world.advance(5);
+    world.vanish("s");
+    world.advance(30);
+    world.ask_for("s", RequestKind::Start);
+    world.settle();
+    assert_eq!(world.state("s").name(), StateName::Provisioning);
+    let gateway_name = world.gateway_name("s");
+    world.observed.as_mut().unwrap().gateways.insert(gateway_name, old.clone());
+    world.evidence.insert(name("s"), evidence);
+    world.advance(5);
+    world.settle();
+    assert_ne!(world.record("s").run.as_ref().unwrap().id, old.run);
+    assert_eq!(world.state("s").name(), StateName::Provisioning);
+}
+
+#[test]
+fn a_gateway_that_somebody_else_put_in_place_of_a_running_one_has_to_show_that_it_is_usable() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.up();
+    world.advance(60);
+    world.gateway("s").run = "other".to_owned().into();
+    world.gateway("s").phase = Phase::Creating;
+    world.settle();
+    assert_eq!(*world.state("s"), State::Provisioning);
+    assert_eq!(world.record("s").run.as_ref().unwrap().id.as_str(), "other");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use ebb::view::{SessionView, StatusView};
@@ -40,6 +40,11 @@ impl<'w> Daemon<'w> {
     pub fn start(world: &'w World, options: &[&str]) -> Self {
         let mut command = world.ebb_command(&["run", "--advertise", HOST]);
         command.args(options);
+        Self::run(world, command)
+    }
+
+    /// The same with a command line of the caller's.
+    pub fn run(world: &'w World, command: Command) -> Self {
         let mut process = Process::spawn(&world.host, &world.logs(), "daemon", command);
         eventually("the daemon answers", SOON, || {
             if let Some(status) = process.ended() {

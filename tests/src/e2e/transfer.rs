@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::client::Client;
+use super::namespace::Namespace;
 use super::wait::eventually;
 
 const BLOCK: usize = 64 * 1024;
@@ -118,14 +119,19 @@ impl Download {
     /// Begins to fetch `length` bytes from `server`, at most `rate` bytes a second if one is given.
     #[must_use]
     pub fn start(client: &Client<'_>, server: &str, length: u64, rate: Option<u64>) -> Self {
+        let rate = rate.map(|rate| rate.to_string());
+        let arguments = rate.as_ref().map_or(vec![], |rate| vec!["--limit-rate", rate]);
+        Self::with(&client.namespace, &arguments, server, length)
+    }
+
+    /// The same from any namespace, with these further arguments for `curl`.
+    #[must_use]
+    pub fn with(namespace: &Namespace, arguments: &[&str], server: &str, length: u64) -> Self {
         let mut command = Command::new("curl");
-        command.args(["-q", "-sS", "--fail", "--noproxy", "*", "--max-time", "120"]);
-        if let Some(rate) = rate {
-            command.args(["--limit-rate", &rate.to_string()]);
-        }
-        command.arg(format!("http://{server}/bytes/{length}"));
+        command.args(["-q", "-sS", "--fail", "--max-time", "120"]);
+        command.args(arguments).arg(format!("http://{server}/bytes/{length}"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut curl = client.namespace.run(move || command.spawn()).expect("curl can be run");
+        let mut curl = namespace.run(move || command.spawn()).expect("curl can be run");
         let mut body = curl.stdout.take().expect("it is piped");
         let seen = Arc::new(AtomicU64::new(0));
         let progress = Arc::clone(&seen);

@@ -84,7 +84,7 @@ fn keepalives_are_no_use_and_a_new_wake_value_brings_the_session_back() {
 #[test]
 fn traffic_in_the_grace_period_saves_the_session() {
     let Some(world) = world() else { return };
-    let (daemon, alice) = used(&world, "idleTimeout: 5s");
+    let (daemon, alice) = used(&world, "idleTimeout: 12s");
     let gateway = daemon.gateway("home");
 
     daemon.await_state("home", StateName::Idle, EBB);

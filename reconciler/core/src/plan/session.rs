@@ -162,6 +162,10 @@ impl<'a> Draft<'a> {
         match &self.verdict {
             Some(Verdict::Active { .. }) => machine.tell(Event::InUse),
             Some(Verdict::Idle { since, .. }) => {
+                // A timeout shorter than the grace period can have passed again since somebody came back.
+                if matches!(self.record.state, State::Idle { .. }) && *since > self.record.since {
+                    machine.tell(Event::InUse);
+                }
                 let deadline = self.inputs.now.checked_add(IDLE_GRACE).unwrap_or(Timestamp::MAX);
                 machine.tell(Event::Silent { since: *since, deadline });
             }

@@ -247,6 +247,27 @@ fn only_a_look_at_the_end_of_the_grace_period_ends_a_session() {
 }
 
 #[test]
+fn traffic_in_the_grace_period_saves_a_session_whose_timeout_is_shorter_than_that() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.session("s").idle.timeout = std::time::Duration::from_secs(5);
+    world.up();
+    world.send("s", "alice");
+    world.advance(5);
+    world.settle();
+    let State::Idle { deadline, .. } = *world.state("s") else { panic!("{:?}", world.state("s")) };
+    world.advance(1);
+    world.send("s", "alice");
+    world.advance(9);
+    assert_eq!(world.now, deadline);
+    world.settle();
+    let State::Idle { deadline, .. } = *world.state("s") else { panic!("{:?}", world.state("s")) };
+    world.advance(10);
+    assert_eq!(world.now, deadline, "another grace period");
+    world.settle();
+    assert_eq!(*world.state("s"), State::Terminating { why: Rest::Idle });
+}
+
+#[test]
 fn a_start_saves_a_session_in_its_grace_period() {
     let mut world = Situation::new(vec![session("s", &["alice"])]);
     world.up();

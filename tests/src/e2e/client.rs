@@ -85,7 +85,6 @@ impl<'w> Client<'w> {
     }
 
     /// Fetches `url` and returns what it says.
-    #[must_use]
     pub fn fetch(&self, url: &str) -> String {
         self.curl(&[url]).success().stdout
     }

@@ -25,14 +25,12 @@ impl Output {
     }
 
     /// The command must have succeeded.
-    #[must_use]
     pub fn success(self) -> Self {
         assert!(self.status.success(), "{self}");
         self
     }
 
     /// The command must have ended with this code.
-    #[must_use]
     pub fn failure(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "{self}");
         self

@@ -31,6 +31,8 @@ COVERED = ("Microsoft.Storage/storageAccounts", "Microsoft.KeyVault/vaults", "Mi
 
 def policy(context: Context) -> Outcome:
     outcome = Outcome(unit="resources")
+    if not context.bicep():
+        return outcome
     done = context.run(context.tool("checkov", "python"), "-c", RUNNER, str(context.root / "infra"), LOG_LEVEL="CRITICAL")
     if done.returncode != 0 or not done.stdout.strip():
         outcome.find("checkov", (done.stderr.strip().splitlines() or ["no output"])[-1])

@@ -32,6 +32,8 @@ def properties(context: Context) -> Outcome:
     for one in sorted(types):
         if not re.fullmatch(r"[A-Za-z.]+(/[A-Za-z]+)+@\d{4}-\d\d-\d\d(-preview)?", one):
             outcome.find("infra", f"{one} is no resource type with a version")
+    if newer.absent:
+        outcome.find("EBB_AZURE_SCHEMA", f"there are no schemas in {newer.folder}")
     if newer.folder is None:
         outcome.notices.append("EBB_AZURE_SCHEMA names no folder with Microsoft's JSON Schemas; newer versions are not checked")
     return outcome

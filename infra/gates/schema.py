@@ -147,7 +147,9 @@ class JsonSchemas:
 
     def __init__(self) -> None:
         folder = os.environ.get("EBB_AZURE_SCHEMA")
+        # Given by hand or found by infra/check; a folder that is not there is a mistake in the former.
         self.folder = Path(folder) if folder else None
+        self.absent = self.folder is not None and not any(self.folder.glob("*.json"))
         self._resources: dict[str, tuple[str, dict, dict]] = {}
         for path in sorted(self.folder.glob("*.json")) if self.folder and self.folder.is_dir() else []:
             data = json.loads(path.read_text(encoding="utf-8"))

@@ -23,6 +23,8 @@ class Mistake:
     new: str
     # Part of the finding, so that the gate fails for this reason and not for another.
     finding: str
+    # Only what the folder of EBB_AZURE_SCHEMA holds can find it.
+    schema: bool = False
 
 
 MAIN = "infra/main.bicep"
@@ -47,6 +49,7 @@ MISTAKES = [
     Mistake("links", "a name that is known too late", f"{MODULES}/identities.bicep", "guid(gatewayPull.id, daemon.id,", "guid(gatewayPull.id, daemon.properties.principalId,", "not known before the deployment starts"),
     Mistake("links", "an output without a description", MAIN, "@description('Name of the vault, for deploy/up.')\n", "", "vaultName has no @description"),
     Mistake("properties", "a misspelt property", f"{MODULES}/storage.bicep", "allowSharedKeyAccess", "allowSharedKeysAccess", "has no property allowSharedKeysAccess"),
+    Mistake("properties", "a property that the newest version does not have", f"{MODULES}/daemon.bicep", "maxInactiveRevisions:", "maxInactiveRevision:", "app in 2026-01-01.properties.configuration has no property maxInactiveRevision", schema=True),
     Mistake("properties", "the wrong case", f"{MODULES}/daemon.bicep", "targetPort: port", "TargetPort: port", "but targetPort"),
     Mistake("properties", "a property that is missing", f"{MODULES}/daemon.bicep", "httpGet: {\n                path: '/readyz'\n                port: port", "httpGet: {\n                path: '/readyz'", "port is missing"),
     Mistake("properties", "a property that is read-only", f"{MODULES}/registry.bicep", "adminUserEnabled: false", "loginServer: 'x'", "loginServer is read-only"),
@@ -130,7 +133,8 @@ class Proof:
 def prove(context: Context, name: str, gate: Gate, passes: bool) -> Proof:
     """Plants every mistake that is meant for the gate; the last one is a tree with nothing in it. `passes` says that the gate is
     already known to pass without."""
-    mistakes = [one for one in MISTAKES if one.gate == name]
+    known = bool(os.environ.get("EBB_AZURE_SCHEMA"))
+    mistakes = [one for one in MISTAKES if one.gate == name and (known or not one.schema)]
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
 
         def attempt(numbered: tuple[int, Mistake]) -> str | None:

@@ -12,6 +12,7 @@
 //! | [`engine`] | the loop that joins them |
 //! | [`http`], [`metrics`], [`cli`] | what people touch |
 
+mod atomic;
 pub mod cli;
 pub mod client_config;
 mod clock;

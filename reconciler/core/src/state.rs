@@ -210,6 +210,8 @@ pub enum Rest {
     },
     /// Its gateway ended itself because it heard of nobody for its lease time.
     LeaseEnded,
+    /// Somebody else removed its gateway, and the document says to leave that so.
+    Vanished,
     /// An operator suspended it.
     Suspended,
     /// The document does not have it.
@@ -233,6 +235,7 @@ impl Rest {
             Self::NoUsers => "no_users",
             Self::Superseded { .. } => "superseded",
             Self::LeaseEnded => "lease_ended",
+            Self::Vanished => "vanished",
             Self::Suspended => "suspended",
             Self::Removed => "removed",
             Self::SpecChanged => "spec_changed",
@@ -245,9 +248,12 @@ impl Rest {
     #[must_use]
     pub const fn latches(&self) -> bool {
         match self {
-            Self::Idle | Self::Stopped | Self::MaxLifetime | Self::Superseded { .. } | Self::LeaseEnded => {
-                true
-            }
+            Self::Idle
+            | Self::Stopped
+            | Self::MaxLifetime
+            | Self::Superseded { .. }
+            | Self::LeaseEnded
+            | Self::Vanished => true,
             Self::Ended
             | Self::ScheduleClosed
             | Self::NoUsers
@@ -271,6 +277,7 @@ impl Rest {
             | Self::NoUsers
             | Self::Superseded { .. }
             | Self::LeaseEnded
+            | Self::Vanished
             | Self::Suspended
             | Self::Failed => false,
         }
@@ -288,6 +295,7 @@ impl Rest {
             | Self::MaxLifetime
             | Self::Superseded { .. }
             | Self::LeaseEnded
+            | Self::Vanished
             | Self::Suspended
             | Self::Failed => false,
         }
@@ -307,6 +315,7 @@ impl fmt::Display for Rest {
             Self::LeaseEnded => {
                 f.write_str("its gateway heard of nobody for its lease time and ended itself")
             }
+            Self::Vanished => f.write_str("somebody else removed its gateway, which `drift` says to leave so"),
             Self::Suspended => f.write_str("an operator suspended it"),
             Self::Removed => f.write_str("the document no longer has it"),
             Self::SpecChanged => f.write_str("the document wants another gateway for it"),

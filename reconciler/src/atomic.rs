@@ -28,11 +28,7 @@ impl From<io::Error> for Error {
 ///
 /// Readers see the old text or the new one. The two files change places in one step, and what comes out is looked at once more:
 /// if somebody wrote between the first look and that step, the step is undone and their text stays.
-pub(crate) fn replace(
-    path: &Path,
-    text: &[u8],
-    is_expected: impl Fn(&[u8]) -> bool,
-) -> Result<(), Error> {
+pub(crate) fn replace(path: &Path, text: &[u8], is_expected: impl Fn(&[u8]) -> bool) -> Result<(), Error> {
     // A link stays a link; its target is replaced.
     let path = &path.canonicalize().or_else(|error| missing(&error).then(|| path.to_owned()).ok_or(error))?;
     match fs::read(path) {

@@ -16,6 +16,7 @@ mod atomic;
 pub mod cli;
 pub mod client_config;
 mod clock;
+mod deployment;
 pub mod engine;
 pub mod http;
 pub mod metrics;

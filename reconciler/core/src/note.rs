@@ -154,9 +154,11 @@ pub fn of_transition(from: &State, to: &State) -> Option<(NoteKind, Outcome, Str
         (_, State::BackingOff { until }) => {
             Some((NoteKind::ProvisionFailure, Failure, format!("the next attempt is due at {until}")))
         }
-        (_, State::Terminating { why: Rest::Vanished }) => {
-            Some((NoteKind::DriftDetected, Warning, "somebody else removed the gateway; it is left so".into()))
-        }
+        (_, State::Terminating { why: Rest::Vanished }) => Some((
+            NoteKind::DriftDetected,
+            Warning,
+            "somebody else removed the gateway; it is left so".into(),
+        )),
         (_, State::Terminating { why }) => {
             Some((NoteKind::StopStart, Success, format!("tearing down: {why}")))
         }

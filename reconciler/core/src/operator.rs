@@ -3,10 +3,11 @@
 //! These decisions are made at the daemon, in the middle of an incident, and they are remembered in the session's record. The
 //! document is not changed by them and does not lift them.
 
-use ebb_desired_state::Suspension;
+use ebb_desired_state::{SessionName, Suspension};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::note::{Note, NoteKind, Outcome};
 use crate::record::{Record, Request, RequestKind};
 
 /// Characters in a reason: enough for a sentence and the number of an incident.
@@ -71,6 +72,24 @@ impl Record {
             Wish::Adopt => self.detached = None,
         }
     }
+}
+
+/// The line of history for a decision that people will ask about later. Starts and stops show in the session's own history.
+#[must_use]
+pub fn note(session: &SessionName, wish: &Wish, by: &str, at: Timestamp) -> Option<Note> {
+    let (kind, message) = match wish {
+        Wish::Start | Wish::Stop => return None,
+        Wish::Suspend(Suspension { reason, until }) => {
+            (NoteKind::OperatorSuspend, format!("{by} suspended it until {until}: {reason}"))
+        }
+        Wish::Resume => (NoteKind::OperatorResume, format!("{by} resumed it")),
+        Wish::Detach { reason } => {
+            (NoteKind::OperatorDetach, format!("{by} took it out of Ebb's hands: {reason}"))
+        }
+        Wish::Adopt => (NoteKind::OperatorAdopt, format!("{by} put it into Ebb's hands again")),
+    };
+    let outcome = Outcome::Success;
+    Some(Note { at, kind, outcome, session: Some(session.clone()), run: None, user: None, message })
 }
 
 /// What is wrong with a reason, if anything.

@@ -316,7 +316,9 @@ impl fmt::Display for Rest {
             Self::LeaseEnded => {
                 f.write_str("its gateway heard of nobody for its lease time and ended itself")
             }
-            Self::Vanished => f.write_str("somebody else removed its gateway, which `drift` says to leave so"),
+            Self::Vanished => {
+                f.write_str("somebody else removed its gateway, which `drift` says to leave so")
+            }
             Self::Suspended => f.write_str("an operator suspended it"),
             Self::Removed => f.write_str("the document no longer has it"),
             Self::SpecChanged => f.write_str("the document wants another gateway for it"),

@@ -62,7 +62,7 @@ async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> R
         }
         None => {
             let source = settings.source()?;
-            (source.origin(), source.fetch().await?.text)
+            (source.origin(), source.fetch(None).await?.text)
         }
     };
     let document = ebb_desired_state::parse_bytes(&bytes)
@@ -134,7 +134,7 @@ fn warnings(preview: &Preview) -> Vec<String> {
     held.into_iter().chain(conditions).collect()
 }
 
-fn render(preview: &Preview) -> String {
+pub(super) fn render(preview: &Preview) -> String {
     let mut text = format!("revision {}\n", preview.revision);
     let mut list = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {

@@ -44,11 +44,11 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
         lease: Duration::from_secs(options.lease),
         counters: counters.clone(),
     };
-    let store = Arc::clone(&parts.store);
+    let (store, source) = (Arc::clone(&parts.store), Arc::clone(&parts.source));
     let (news, heard) = mpsc::channel(NEWS);
     let (engine, handle) = Engine::open(parts, Links::new(control, news), heard).await?;
     let admin = Arc::new(AdminKey::open(&state.join("admin.key"))?);
-    let app = App { engine: handle, store, secrets, counters, admin };
+    let app = App { engine: handle, store, source, secrets, counters, admin };
     tracing::info!(
         "Ebb {} runs; document {}, state {}, API http://{}",
         env!("CARGO_PKG_VERSION"),

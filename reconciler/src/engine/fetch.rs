@@ -10,8 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{Engine, Intake};
-use crate::clock;
+use super::Engine;
 use crate::preview;
 use crate::source::{Fetched, Provenance, SourceError};
 
@@ -19,7 +18,7 @@ use crate::source::{Fetched, Provenance, SourceError};
 /// happened to the document since is usually known in a moment.
 const FIRST_FETCH: Duration = Duration::from_secs(10);
 
-type Outcome = Result<Fetched, SourceError>;
+pub(super) type Outcome = Result<Fetched, SourceError>;
 
 /// Fetches that run, are due, or are waited for.
 pub(super) struct Fetching {
@@ -32,8 +31,8 @@ pub(super) struct Fetching {
     waiting: [Vec<oneshot::Sender<()>>; 2],
     /// Requests that the running one handles, and the one that is due: the time of the newest.
     requested: [Option<Timestamp>; 2],
-    /// What is known of revisions that somebody has just sent.
-    announced: Option<(Revision, Provenance)>,
+    /// What is known of a revision that somebody has sent before the running one began, and since.
+    announced: [Option<(Revision, Provenance)>; 2],
     /// Until then nothing is done before the first fetch has come back.
     hold_until: Option<Instant>,
 }
@@ -51,7 +50,7 @@ impl Fetching {
             due: true,
             waiting: Default::default(),
             requested: Default::default(),
-            announced: None,
+            announced: Default::default(),
             hold_until: Some(now + FIRST_FETCH),
         }
     }
@@ -72,10 +71,16 @@ impl Fetching {
     }
 
     /// The same, with word when it has been judged.
-    pub(super) fn ask_and_wait(&mut self, done: oneshot::Sender<()>, announced: Option<(Revision, Provenance)>) {
+    pub(super) fn ask_and_wait(
+        &mut self,
+        done: oneshot::Sender<()>,
+        announced: Option<(Revision, Provenance)>,
+    ) {
         self.ask();
         self.waiting[DUE].push(done);
-        self.announced = announced.or(self.announced.take());
+        if announced.is_some() {
+            self.announced[DUE] = announced;
+        }
     }
 
     /// The same, by a request that will be acknowledged.
@@ -100,8 +105,9 @@ impl Engine {
         (fetching.due, fetching.running) = (false, true);
         fetching.waiting[RUNNING] = std::mem::take(&mut fetching.waiting[DUE]);
         fetching.requested[RUNNING] = fetching.requested[DUE].take();
+        fetching.announced[RUNNING] = fetching.announced[DUE].take();
         let (source, sender) = (self.parts.source.clone(), fetching.sender.clone());
-        let base = self.intake.base().cloned();
+        let base = self.intake.base();
         tokio::spawn(async move {
             let _ = sender.send(source.fetch(base.as_ref()).await).await;
         });
@@ -111,21 +117,14 @@ impl Engine {
     pub(super) async fn take_fetched(&mut self, outcome: Outcome) {
         self.fetching.running = false;
         self.fetching.hold_until = None;
-        let announced = self.fetching.announced.take();
-        // The intake is lent out so that it can ask what the rest of the engine would do.
-        let mut intake = std::mem::take(&mut self.intake);
-        let kept = intake.take(&self.parts, outcome, announced, |document| {
-            let snapshot = self.snapshot_with(&intake_view(&document.in_force));
-            preview::summary(&snapshot, document.candidate)
-        });
-        kept.await;
-        self.intake = intake;
-        if let Some(at) = self.fetching.requested[RUNNING].take() {
-            self.intake.handled(at);
+        let announced = self.fetching.announced[RUNNING].take();
+        if let Some(candidate) = self.intake.judge(&self.parts, outcome).await {
+            let plan = preview::summary(&self.snapshot(), &candidate.desired);
+            self.intake.accept(&self.parts, candidate, announced, plan).await;
         }
+        self.judged = self.fetching.requested[RUNNING].take().or(self.judged);
         for waiting in std::mem::take(&mut self.fetching.waiting[RUNNING]) {
             let _ = waiting.send(());
         }
-        let _ = clock::now();
     }
 }

@@ -1,6 +1,7 @@
 //! The daemon's HTTP side: health, metrics, and the API that the command line speaks.
 
 mod auth;
+mod document;
 mod problem;
 mod routes;
 
@@ -14,11 +15,13 @@ use tokio::net::TcpListener;
 use crate::engine::Handle;
 use crate::metrics::Counters;
 use crate::secrets::Secrets;
+use crate::source::Source;
 use crate::store::Store;
 
 pub use auth::AdminKey;
+pub use document::{Replaced, Restore, Revisions};
 pub use problem::Problem;
-pub use routes::Approval;
+pub use routes::{Approval, Reconciling, Rest};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -27,6 +30,8 @@ pub struct App {
     pub engine: Handle,
     /// For history.
     pub store: Arc<dyn Store>,
+    /// For replacing the document.
+    pub source: Arc<dyn Source>,
     /// For client configurations.
     pub secrets: Arc<dyn Secrets>,
     /// For scrapes.
@@ -48,12 +53,20 @@ pub fn router(app: App) -> Router {
         .route("/api/sessions/{session}", get(routes::session))
         .route("/api/sessions/{session}/start", post(routes::start))
         .route("/api/sessions/{session}/stop", post(routes::stop))
+        .route("/api/sessions/{session}/suspend", post(routes::suspend))
+        .route("/api/sessions/{session}/resume", post(routes::resume))
+        .route("/api/sessions/{session}/detach", post(routes::detach))
+        .route("/api/sessions/{session}/adopt", post(routes::adopt))
         .route("/api/sessions/{session}/users/{user}/config", get(routes::config))
         .route("/api/sessions/{session}/users/{user}/connection", get(routes::connection))
         .route("/api/plan", get(routes::plan).post(routes::plan_candidate))
         .route("/api/approve", post(routes::approve))
         .route("/api/reconcile", post(routes::reconcile))
         .route("/api/events", get(routes::events))
+        .route("/api/desired-state", get(document::get).put(document::put))
+        .route("/api/desired-state/history", get(document::history))
+        .route("/api/desired-state/history/{revision}", get(document::revision))
+        .route("/api/desired-state/rollback", post(document::rollback))
         .with_state(app)
 }
 

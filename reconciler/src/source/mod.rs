@@ -43,6 +43,11 @@ pub trait Source: Send + Sync {
         Vec::new()
     }
 
+    /// Whether every version has to carry a signature that is trusted.
+    fn verifies(&self) -> bool {
+        false
+    }
+
     /// Where the document is, in words for people. It holds no secret.
     fn origin(&self) -> String;
 }

@@ -4,7 +4,7 @@ use ebb_core::plan::Revision;
 use ebb_desired_state::Fault;
 use serde::{Deserialize, Serialize};
 
-/// The closed list of reasons. They are the reasons of the condition `DocumentAccepted` and the label of `ebb_desired_rejected`.
+/// The closed list of reasons. They are the reasons of the condition `DocumentAccepted`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {
     /// The source cannot be reached.

@@ -87,7 +87,7 @@ pub enum Found {
 /// are all of them.
 #[must_use]
 pub fn find(newest_first: Vec<Accepted>, wanted: &str) -> Found {
-    if let Some(generation) = wanted.strip_prefix('#').and_then(|number| number.parse().ok()) {
+    if let Some(generation) = wanted.strip_prefix('#').and_then(|number| number.parse::<u64>().ok()) {
         let found = newest_first.into_iter().find(|accepted| accepted.generation == generation);
         return found.map_or(Found::None, |accepted| Found::One(Box::new(accepted)));
     }
@@ -127,7 +127,12 @@ mod tests {
     }
 
     fn history() -> Vec<Accepted> {
-        vec![accepted(4, "aaaa1111"), accepted(3, "bbbb2222"), accepted(2, "aaaa3333"), accepted(1, "bbbb2222")]
+        vec![
+            accepted(4, "aaaa1111"),
+            accepted(3, "bbbb2222"),
+            accepted(2, "aaaa3333"),
+            accepted(1, "bbbb2222"),
+        ]
     }
 
     fn generation(wanted: &str) -> Option<u64> {

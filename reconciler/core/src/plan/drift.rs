@@ -61,7 +61,10 @@ impl Draft<'_> {
     pub(super) fn drift_condition(&self) -> Option<Condition> {
         let policy = self.inputs.desired.document.drift;
         let rests = |state: &State| {
-            matches!(state, State::Parked { why: Rest::Vanished } | State::Terminating { why: Rest::Vanished })
+            matches!(
+                state,
+                State::Parked { why: Rest::Vanished } | State::Terminating { why: Rest::Vanished }
+            )
         };
         let (reason, message) = match (policy, self.drifted) {
             (Drift::Warn, _) if rests(&self.record.state) => (

@@ -128,16 +128,23 @@ fn progress(draft: &Draft<'_>) -> Progress {
         return Progress::Moving;
     }
     match &draft.record.state {
-        State::Queued { wait: Wait::Turn } | State::Provisioning | State::Terminating { .. } | State::Starting => {
-            Progress::Moving
-        }
+        State::Queued { wait: Wait::Turn }
+        | State::Provisioning
+        | State::Terminating { .. }
+        | State::Starting => Progress::Moving,
         State::Active | State::Idle { .. } if !draft.is_in_step() => {
-            if draft.record.last_failure.is_some() { Progress::Stalled } else { Progress::Moving }
+            if draft.record.last_failure.is_some() {
+                Progress::Stalled
+            } else {
+                Progress::Moving
+            }
         }
         State::BackingOff { .. } => Progress::Stalled,
-        State::Queued { .. } | State::Parked { .. } | State::Suspended | State::Active | State::Idle { .. } => {
-            Progress::Settled
-        }
+        State::Queued { .. }
+        | State::Parked { .. }
+        | State::Suspended
+        | State::Active
+        | State::Idle { .. } => Progress::Settled,
     }
 }
 

@@ -133,7 +133,7 @@ async fn with_runtime(command: Command, daemon: args::Daemon, output: args::Outp
         Command::Diff { from, to } => history::diff(&daemon, &from, to.as_deref(), output).await,
         Command::Rollback { revision } => history::rollback(&daemon, revision, output).await,
         Command::Edit { yes } => edit::edit(&daemon, yes, output).await,
-        Command::Config { target, qr, mtu } => config::config(&daemon, &target, qr, mtu).await,
+        Command::Config { target, qr, mtu } => config::config(&daemon, &target, qr, mtu, output).await,
         Command::Connect(options) => connect::connect(&daemon, options).await,
         Command::Validate { .. } | Command::Schema | Command::Keygen => unreachable!("needs no runtime"),
     }

@@ -80,13 +80,15 @@ async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> R
     }
     let store = settings.store(&state)?;
     let records = store.records().await?.into_iter();
+    let observed = settings.provider(&state)?.list(&document.deployment).await?;
     let snapshot = Snapshot {
+        // Not before the listing: the planner does not believe one from the future.
         at: clock::now(),
         passes: 0,
         desired: None,
         source: SourceStatus { origin: name.clone(), ..SourceStatus::default() },
         records: records.map(|(record, _)| (record.session.clone(), record)).collect(),
-        observed: Some(settings.provider(&state)?.list(&document.deployment).await?),
+        observed: Some(observed),
         provider_error: None,
         evidence: BTreeMap::new(),
         keys,

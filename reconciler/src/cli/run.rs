@@ -37,7 +37,7 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     let control = secrets.ensure(&SecretName::Control, PrivateKey::from_random(rand::random())).await?;
     let counters = Counters::new();
     let parts = Parts {
-        source: settings.source()?,
+        source: settings.source(&state)?,
         provider: settings.provider(&state)?,
         store: settings.store(&state)?,
         secrets: Arc::clone(&secrets),

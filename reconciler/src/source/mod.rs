@@ -1,6 +1,7 @@
 //! Where the desired-state document comes from.
 
 mod file;
+mod git;
 mod provenance;
 mod refusal;
 
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use ebb_core::plan::Revision;
 
 pub use file::{FileSource, revision_of};
+pub use git::{GitSettings, GitSource, Location, LocationError};
 pub use provenance::{Provenance, Signature, SignatureFormat};
 pub use refusal::{Reason, SourceError};
 

@@ -196,6 +196,9 @@ pub(super) enum Command {
 pub(super) struct Run {
     #[command(flatten)]
     pub(super) settings: Settings,
+    /// Secret that senders of webhooks sign with. Without it, `/hooks/…` answer 404.
+    #[arg(long, env = "EBB_WEBHOOK_SECRET_FILE", value_name = "FILE")]
+    pub(super) webhook_secret_file: Option<PathBuf>,
     /// Seconds after which a gateway that hears neither from the daemon nor from users ends itself.
     #[arg(long, env = "EBB_LEASE_SECONDS", default_value_t = 900, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(60..=86_400))]

@@ -2,6 +2,7 @@
 
 mod auth;
 mod document;
+mod hooks;
 mod problem;
 mod routes;
 
@@ -9,6 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
@@ -20,6 +23,7 @@ use crate::store::Store;
 
 pub use auth::AdminKey;
 pub use document::{Replaced, Restore, Revisions};
+pub use hooks::Hooks;
 pub use problem::Problem;
 pub use routes::{Approval, Reconciling, Rest};
 
@@ -36,6 +40,8 @@ pub struct App {
     pub secrets: Arc<dyn Secrets>,
     /// For scrapes.
     pub counters: Counters,
+    /// Who may bring fetches forward. `None`: nobody.
+    pub hooks: Option<Arc<Hooks>>,
     /// Who may do everything.
     pub admin: Arc<AdminKey>,
 }
@@ -43,8 +49,16 @@ pub struct App {
 /// The routes.
 ///
 /// `/livez`, `/readyz` and `/metrics` need no key; listen where only the machine itself or the cluster can reach them.
+///
+/// `/hooks/…` need a signature instead of the key.
 pub fn router(app: App) -> Router {
+    let hooks = Router::new()
+        .route("/hooks/github", post(hooks::github))
+        .route("/hooks/{sender}", post(hooks::generic))
+        .layer(DefaultBodyLimit::max(hooks::LONGEST))
+        .layer(from_fn_with_state(app.clone(), hooks::limit));
     Router::new()
+        .merge(hooks)
         .route("/livez", get(routes::livez))
         .route("/readyz", get(routes::readyz))
         .route("/metrics", get(routes::metrics))

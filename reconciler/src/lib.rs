@@ -12,9 +12,11 @@
 //! | [`engine`] | the loop that joins them |
 //! | [`http`], [`metrics`], [`cli`] | what people touch |
 
+mod atomic;
 pub mod cli;
 pub mod client_config;
 mod clock;
+mod deployment;
 pub mod engine;
 pub mod http;
 pub mod metrics;

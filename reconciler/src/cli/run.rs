@@ -1,6 +1,7 @@
 //! `ebb run`: the daemon.
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::args::{Daemon, Run};
 use super::{Failure, Outcome};
 use crate::engine::{Engine, Parts};
-use crate::http::{self, AdminKey, App};
+use crate::http::{self, AdminKey, App, Hooks};
 use crate::metrics::Counters;
 use crate::secrets::SecretName;
 use crate::setup;
@@ -37,18 +38,19 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     let control = secrets.ensure(&SecretName::Control, PrivateKey::from_random(rand::random())).await?;
     let counters = Counters::new();
     let parts = Parts {
-        source: settings.source()?,
+        source: settings.source(&state)?,
         provider: settings.provider(&state)?,
         store: settings.store(&state)?,
         secrets: Arc::clone(&secrets),
         lease: Duration::from_secs(options.lease),
         counters: counters.clone(),
     };
-    let store = Arc::clone(&parts.store);
+    let (store, source) = (Arc::clone(&parts.store), Arc::clone(&parts.source));
     let (news, heard) = mpsc::channel(NEWS);
     let (engine, handle) = Engine::open(parts, Links::new(control, news), heard).await?;
     let admin = Arc::new(AdminKey::open(&state.join("admin.key"))?);
-    let app = App { engine: handle, store, secrets, counters, admin };
+    let hooks = options.webhook_secret_file.as_deref().map(open_hooks).transpose()?.map(Arc::new);
+    let app = App { engine: handle, store, source, secrets, counters, hooks, admin };
     tracing::info!(
         "Ebb {} runs; document {}, state {}, API http://{}",
         env!("CARGO_PKG_VERSION"),
@@ -68,6 +70,10 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
         served??;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn open_hooks(secret: &Path) -> Result<Hooks, Failure> {
+    Hooks::open(secret).map_err(|error| Failure::new(format!("cannot use {}: {error}", secret.display())))
 }
 
 /// Resolves when the sender is gone.

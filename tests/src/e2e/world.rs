@@ -49,14 +49,16 @@ const NAMES: [(&str, &[&str]); 3] = [
 ];
 
 /// Programs of Debian that the tests use, and the packages they come in.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("curl", "curl"),
+    ("git", "git"),
     ("ip", "iproute2"),
     ("jq", "jq"),
     ("nft", "nftables"),
     ("ping", "iputils-ping"),
     ("promtool", "prometheus"),
     ("setpriv", "util-linux"),
+    ("ssh-keygen", "openssh-client"),
     ("wg", "wireguard-tools"),
     ("wg-quick", "wireguard-tools"),
     ("wireguard-go", "wireguard-go"),
@@ -271,6 +273,6 @@ fn missing() -> Option<String> {
 }
 
 #[expect(clippy::print_stderr, reason = "a test that does nothing must not look like one that passed")]
-fn notice(text: &str) {
+pub(super) fn notice(text: &str) {
     eprintln!("{text}");
 }

@@ -29,6 +29,10 @@ pub enum ConditionKind {
     Progressing,
     /// A teardown waits for `ebb approve`.
     TeardownHeld,
+    /// It is known what the provider has for the session.
+    ProviderKnown,
+    /// What the gateway says through its tunnel and what it logs tell one story.
+    EvidenceAgrees,
 }
 
 impl ConditionKind {
@@ -41,6 +45,8 @@ impl ConditionKind {
             Self::Configured => "Configured",
             Self::Progressing => "Progressing",
             Self::TeardownHeld => "TeardownHeld",
+            Self::ProviderKnown => "ProviderKnown",
+            Self::EvidenceAgrees => "EvidenceAgrees",
         }
     }
 }
@@ -74,6 +80,10 @@ pub mod reasons {
     pub const CLOCK_JUMP: &str = "ClockJump";
     /// The gateway restarted.
     pub const RESTARTED: &str = "Restarted";
+    /// The log shows that the gateway lives; through the tunnel it cannot be reached.
+    pub const TUNNEL_UNREACHABLE: &str = "TunnelUnreachable";
+    /// Two reports exclude each other.
+    pub const CONTRADICTION: &str = "Contradiction";
     /// More teardowns at once than `limits.maxTeardownsPerPass`.
     pub const TOO_MANY_TEARDOWNS: &str = "TooManyTeardowns";
     /// A key is missing.
@@ -92,7 +102,10 @@ impl Condition {
     pub fn is_bad(&self) -> bool {
         match self.kind {
             ConditionKind::TeardownHeld => self.status == Status::True,
-            ConditionKind::TelemetryKnown | ConditionKind::Progressing => self.status != Status::True,
+            ConditionKind::TelemetryKnown
+            | ConditionKind::Progressing
+            | ConditionKind::ProviderKnown
+            | ConditionKind::EvidenceAgrees => self.status != Status::True,
             ConditionKind::Ready | ConditionKind::Configured => false,
         }
     }

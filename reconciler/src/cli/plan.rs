@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ebb_core::forecast::Foreseen;
+use ebb_core::observed::Scope;
 use ebb_core::plan::{Desired, Revision};
 use ebb_core::spec::Keys;
 
@@ -80,13 +81,15 @@ async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> R
     }
     let store = settings.store(&state)?;
     let records = store.records().await?.into_iter();
+    let records = records.map(|(record, _)| (record.session.clone(), record)).collect();
+    let scope = Scope::of(&document, &records);
     let snapshot = Snapshot {
         at: clock::now(),
         passes: 0,
         desired: None,
         source: SourceStatus { origin: name.clone(), ..SourceStatus::default() },
-        records: records.map(|(record, _)| (record.session.clone(), record)).collect(),
-        observed: Some(settings.provider(&state)?.list(&document.deployment).await?),
+        records,
+        observed: Some(settings.provider(&state)?.list(&scope).await?),
         provider_error: None,
         evidence: BTreeMap::new(),
         keys,

@@ -46,7 +46,8 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     };
     let store = Arc::clone(&parts.store);
     let (news, heard) = mpsc::channel(NEWS);
-    let (engine, handle) = Engine::open(parts, Links::new(control, news), heard).await?;
+    let links = Links::new(control, Arc::clone(&parts.provider), news);
+    let (engine, handle) = Engine::open(parts, links, heard).await?;
     let admin = Arc::new(AdminKey::open(&state.join("admin.key"))?);
     let app = App { engine: handle, store, secrets, counters, admin };
     tracing::info!(

@@ -1,6 +1,6 @@
 //! How the daemon looks at the world: listings, telemetry, passes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_core::action::Plan;
 use ebb_core::evidence::{Evidence, Place, Report as Evident};
@@ -153,7 +153,7 @@ impl World {
         let asked_at = self.clock();
         let promised = self.provider.promised_lag;
         let result =
-            self.provider.list(owner, as_of).map(|gateways| Observed { asked_at, lag: promised, gateways });
+            self.provider.list(owner, as_of).map(|gateways| Observed { asked_at, lag: promised, gateways, unseen: BTreeMap::new() });
         let answer_at = self.now + self.pace.this_time(self.pace.list, &mut self.rng);
         daemon.listing = Some((answer_at, result));
     }
@@ -185,7 +185,7 @@ impl World {
     }
 
     fn take_answer(&self, daemon: &mut Daemon, session: &SessionName, answer: Answer) {
-        let fresh = Evidence { run: answer.run.clone(), handshake_at: None, report: None, error: None };
+        let fresh = Evidence::none(answer.run.clone());
         let evidence = daemon.evidence.entry(session.clone()).or_insert_with(|| fresh.clone());
         if evidence.run != answer.run {
             *evidence = fresh;

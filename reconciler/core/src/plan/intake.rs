@@ -1,5 +1,6 @@
 //! What happens to a record before it is planned with.
 
+use ebb_desired_state::Placement;
 use jiff::Timestamp;
 
 use crate::idle::IDLE_GRACE;
@@ -41,7 +42,13 @@ pub(super) fn rebase(record: &mut Record, now: Timestamp) {
 
 /// Takes over a gateway of ours that the record does not know: because the store was lost, or because a create was carried
 /// out whose record was not written.
-pub(super) fn adopt(record: &mut Record, gateway: Option<&Gateway>, is_new: bool, now: Timestamp) {
+pub(super) fn adopt(
+    record: &mut Record,
+    gateway: Option<&Gateway>,
+    placement: Option<&Placement>,
+    is_new: bool,
+    now: Timestamp,
+) {
     let Some(gateway) = gateway else { return };
     let known = record.run.as_ref().is_some_and(|run| run.id == gateway.run);
     let replaceable = record.run.as_ref().is_some_and(|run| run.template == gateway.hash);
@@ -53,6 +60,7 @@ pub(super) fn adopt(record: &mut Record, gateway: Option<&Gateway>, is_new: bool
         id: gateway.run.clone(),
         generation: gateway.generation,
         template: gateway.hash.clone(),
+        placement: placement.cloned().unwrap_or_default(),
         began_at: now,
         created_at: Some(now),
         active_at: None,

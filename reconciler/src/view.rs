@@ -190,3 +190,47 @@ fn of_user(snapshot: &Snapshot, session: &Session, record: &Record, user: &User)
         sent_bytes: peer.map_or(0, |peer| peer.sent_bytes),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ebb_core::state::{Rest, Wait};
+
+    use super::*;
+
+    #[test]
+    fn every_state_can_be_read_back_from_a_view() {
+        let at = Timestamp::UNIX_EPOCH;
+        let states = [
+            State::Queued { wait: Wait::Users { active: 1, adds: 2, limit: 3 } },
+            State::Parked { why: Rest::Superseded { by: "other".parse().unwrap() } },
+            State::BackingOff { until: at },
+            State::Suspended,
+            State::Provisioning,
+            State::Terminating { why: Rest::Idle },
+            State::Starting,
+            State::Active,
+            State::Idle { since: at, deadline: at },
+        ];
+        assert_eq!(states.clone().map(|state| state.name()), StateName::ALL);
+        for state in states {
+            let view = SessionView {
+                session: "home".parse().unwrap(),
+                state: state.clone(),
+                since: at,
+                generation: 1,
+                region: None,
+                endpoint: None,
+                session_id: None,
+                users: Vec::new(),
+                verdict: None,
+                conditions: Vec::new(),
+                next: None,
+                because: Vec::new(),
+            };
+            let json = serde_json::to_string(&view).unwrap();
+            let read: SessionView =
+                serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
+            assert_eq!(read.state, state);
+        }
+    }
+}

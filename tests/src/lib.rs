@@ -1,3 +1,4 @@
-//! Tests of Ebb that need more than one part, and the simulated world they happen in.
+//! Tests of Ebb that need more than one part, and the worlds they happen in.
 
+pub mod e2e;
 pub mod sim;

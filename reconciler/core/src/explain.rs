@@ -129,7 +129,9 @@ fn seen(proof: &Proof, now: Timestamp) -> String {
         Proof::NoDataSinceHandshake { at } => {
             format!("a user connected {} and has sent nothing", ago(*at, now))
         }
-        Proof::Renewed { at } => format!("it was asked for {}", ago(*at, now)),
+        Proof::Renewed { at } => {
+            format!("somebody asked for it or changed it {} and nobody has used it since", ago(*at, now))
+        }
         Proof::NoHandshake { since } => {
             format!("no user has connected since it became usable {}", ago(*since, now))
         }

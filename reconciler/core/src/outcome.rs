@@ -87,7 +87,9 @@ pub fn retry_at(failures: u32, class: &Class, jitter: u8, now: Timestamp) -> Tim
             SignedDuration::ZERO
         }
     };
-    now.checked_add(jittered.max(wished)).unwrap_or(Timestamp::MAX)
+    // Nobody needs to read more than milliseconds.
+    let pause = SignedDuration::from_millis_i128(jittered.max(wished).as_millis());
+    now.checked_add(pause).unwrap_or(Timestamp::MAX)
 }
 
 fn backoff(failures: u32) -> SignedDuration {

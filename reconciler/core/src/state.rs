@@ -43,7 +43,8 @@ pub enum State {
     Active,
     /// Up: silent for the idle timeout, in its grace period.
     Idle {
-        /// Since when nothing was heard.
+        /// Since when nothing was heard. Views show a state beside the time since when it holds, so the names differ.
+        #[serde(rename = "silentSince")]
         since: Timestamp,
         /// End of the grace period.
         deadline: Timestamp,

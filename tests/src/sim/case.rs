@@ -331,6 +331,7 @@ pub fn foreign(n: u8) -> Group {
         generation: ebb_core::names::Generation(1),
         hash: ebb_core::names::Hash::from_tag("foreign"),
         port: 41820,
+        created_at: EPOCH,
         standing: Standing::Running,
         gateway: None,
         survives: 0,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ebb_core::action::Action;
 use ebb_core::evidence::Evidence;
+use ebb_core::names::RunId;
 use ebb_core::observed::Observed;
 use ebb_core::outcome::Failure;
 use ebb_core::plan::{Desired, Report};
@@ -44,6 +45,8 @@ pub struct Daemon {
     pub ask_at: BTreeMap<SessionName, Timestamp>,
     /// Questions under way, and when their answers arrive.
     pub asking: BTreeMap<SessionName, (Timestamp, Answer)>,
+    /// Runs of the gateways that can be asked, as last listed.
+    pub targets: BTreeMap<SessionName, RunId>,
     /// Whether the last pass planned nothing.
     pub at_rest: bool,
 }
@@ -52,7 +55,7 @@ pub struct Daemon {
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The run that was asked.
-    pub run: ebb_core::names::RunId,
+    pub run: RunId,
     /// When the answer was made.
     pub made_at: Timestamp,
     /// What it says.

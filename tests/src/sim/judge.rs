@@ -98,6 +98,10 @@ impl World {
     /// Judges the removal of a record.
     pub(super) fn judge_forget(&mut self, session: &SessionName) {
         self.oracle.generations.remove(session);
+        // Whatever is found of it later was not ended by the edit.
+        if let Some((_, ending)) = &mut self.oracle.guarded {
+            ending.remove(session);
+        }
         if self.oracle.strict && self.has_group(session) {
             self.violate(Rule::NoLeak, format!("{session}: forgotten while its group is there"));
         }
@@ -222,12 +226,12 @@ impl World {
             self.violate(Rule::Silence, format!("{session}: torn down on evidence from {seen_at}"));
         }
         let group = self.provider.groups().get(&self.name_of(session));
-        let started_at = group.and_then(|group| Some(group.gateway.as_ref()?.started_at()));
+        let created_at = group.map(|group| group.created_at);
         let window = (seen_at - timeout + IN_TRANSIT, seen_at);
         let connected = self
             .clients
             .last_handshake(session)
-            .is_some_and(|at| started_at.is_none_or(|started| at >= started));
+            .is_some_and(|at| created_at.is_none_or(|created| at >= created));
         let Some(document) = daemon.desired.as_ref().map(|desired| &desired.document) else { return };
         let users: Vec<_> = spec::entitled(document, declared, self.clock()).map(|user| &user.name).collect();
         for user in users {

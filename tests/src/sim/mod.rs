@@ -22,6 +22,7 @@ pub mod oracle;
 pub mod pace;
 pub mod provider;
 mod reads;
+pub mod script;
 pub mod sketch;
 pub mod store;
 pub mod world;

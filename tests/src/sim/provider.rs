@@ -31,6 +31,8 @@ pub struct Group {
     pub hash: Hash,
     /// UDP port.
     pub port: u16,
+    /// When it was created.
+    pub created_at: Timestamp,
     /// What it is doing.
     pub standing: Standing,
     /// What runs in it.
@@ -226,6 +228,7 @@ impl Provider {
                     generation: spec.generation,
                     hash: spec.hash.clone(),
                     port: spec.template.port,
+                    created_at: now,
                     standing: Standing::Creating { until: now + running_after, fate },
                     gateway: None,
                     survives: self.faults.survivals.pop_front().unwrap_or(0),

@@ -25,6 +25,12 @@ impl World {
             && let Some((_, result)) = daemon.listing.take()
         {
             daemon.observed = result.ok();
+            // Links stay while the provider cannot be asked.
+            if let Some(observed) = &daemon.observed {
+                let running = observed.gateways.values().filter(|gateway| gateway.phase == Phase::Running);
+                daemon.targets =
+                    running.map(|gateway| (gateway.session.clone(), gateway.run.clone())).collect();
+            }
             let pause = if daemon.is_moving() { self.pace.list_while_moving } else { self.pace.list_at_rest };
             daemon.list_at = Some(self.now + pause);
             daemon.trigger(self.now + self.pace.coalesce);
@@ -160,12 +166,7 @@ impl World {
 
     fn ask(&mut self, daemon: &mut Daemon, session: &SessionName) {
         let name = self.name_of(session);
-        let running = daemon.observed.as_ref().and_then(|observed| observed.gateways.get(&name));
-        let Some(run) =
-            running.filter(|gateway| gateway.phase == Phase::Running).map(|gateway| gateway.run.clone())
-        else {
-            return;
-        };
+        let Some(run) = daemon.targets.get(session).cloned() else { return };
         self.catch_up(session);
         let (now, reachable, logs) = (self.now, self.is_reachable(session), self.logs);
         // The address may have been given to a gateway of another run in the meantime; its key is the same.

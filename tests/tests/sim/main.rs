@@ -4,3 +4,4 @@
 
 mod generate;
 mod properties;
+mod scenarios;

@@ -6,7 +6,7 @@ use ebb_tunnel::Time;
 use ebb_tunnel::packet::fragment::Fragments;
 use ebb_tunnel::packet::{Header, Packet, header_length, icmp, protocol};
 use ebb_tunnel::tcp::{self, Segment};
-use ebb_tunnel::wireguard::{Endpoint, OVERHEAD_BEFORE, PeerId};
+use ebb_tunnel::wireguard::{Endpoint, PeerId, Sealed};
 
 use super::outer::Outer;
 
@@ -18,7 +18,7 @@ pub const MTU: u16 = 1420;
 pub enum Sent {
     /// Sent, or as good as lost on the way.
     Yes,
-    /// There was nothing to send.
+    /// There was nothing to send, or nobody to send it to.
     Nothing,
     /// The kernel has no room: try again when it has.
     Blocked,
@@ -51,13 +51,14 @@ impl Link {
     #[inline]
     pub fn send(&mut self, peer: PeerId, now: Time, build: impl FnOnce(&mut [u8]) -> Option<usize>) -> Sent {
         let Some(slot) = self.outer.slot() else { return Sent::Blocked };
-        let Some(length) = build(&mut slot[OVERHEAD_BEFORE..OVERHEAD_BEFORE + usize::from(MTU)]) else {
-            return Sent::Nothing;
-        };
-        if let Some((length, path)) = self.tunnel.seal(peer, slot, length, now) {
-            self.outer.push(length, path);
+        match self.tunnel.seal(peer, slot, now, build) {
+            Sealed::Datagram(length, path) => {
+                self.outer.push(length, path);
+                Sent::Yes
+            }
+            Sealed::Kept => Sent::Yes,
+            Sealed::Nothing | Sealed::Unreachable => Sent::Nothing,
         }
-        Sent::Yes
     }
 
     /// Sends a whole packet that may be longer than [`MTU`], in fragments then.

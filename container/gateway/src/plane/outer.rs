@@ -39,6 +39,8 @@ pub struct Outer {
     stuck: Option<Chain>,
     /// Whether the kernel had no room at the last attempt.
     blocked: bool,
+    /// Whether it was said that chains do not work here.
+    fell_back: bool,
 }
 
 /// Datagrams of one length to one destination, one behind the other; only the last may be shorter.
@@ -85,6 +87,7 @@ impl Outer {
             current: Chain::empty(0),
             stuck: None,
             blocked: false,
+            fell_back: false,
         })
     }
 
@@ -205,8 +208,12 @@ impl Outer {
                 self.blocked = true;
                 false
             }
-            Err(_) if chain.count > 1 => {
+            Err(error) if chain.count > 1 => {
                 // No segmentation here, or one segment is in the way of the others: one by one.
+                if !self.fell_back && self.state.max_gso_segments() <= 1 {
+                    self.fell_back = true;
+                    tracing::warn!(%error, "the interface cannot cut chains of datagrams; each is sent by itself");
+                }
                 for contents in contents.chunks(chain.segment) {
                     let _ = self.state.try_send((&self.socket).into(), &transmit(contents, None));
                 }

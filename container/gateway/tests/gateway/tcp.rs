@@ -284,7 +284,7 @@ fn without_files_new_connections_are_refused_and_the_old_ones_live() {
     let Some(bed) = bed() else { return };
     let port = echo_server(&bed);
     let _gateway = bed.start_with(&["prlimit", "--nofile=200:200"], &[]);
-    Daemon::new(&bed).configure(&live(1, &[2]));
+    Daemon::new(&bed).configure(&live(1, &[2, 3]));
     let mut user = user(&bed, 2);
     let ids: Vec<_> = (0..200).map(|_| user.connect((SERVER_V4, port))).collect();
     let (up, refused): (Vec<_>, Vec<_>) =
@@ -296,6 +296,10 @@ fn without_files_new_connections_are_refused_and_the_old_ones_live() {
     for id in &up {
         assert_eq!(user.echo(*id, b"still there"), b"still there");
     }
+    // Nobody takes everything.
+    let mut other = crate::daemon::user(&bed, 3);
+    let id = other.connect((SERVER_V4, port));
+    assert_eq!(other.echo(id, b"room for me"), b"room for me");
     // Room comes back.
     user.client.close(up[0]);
     user.until("room for another", |host| {

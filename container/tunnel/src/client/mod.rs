@@ -23,7 +23,7 @@ pub use sockets::{SocketError, SocketId};
 use crate::Time;
 use crate::packet::{Header, Packet, header_length, icmp, protocol, udp};
 use crate::tcp::{self, Connection, Segment};
-use crate::wireguard::{self, Addresses, Endpoint, OVERHEAD_BEFORE, Path, PeerConfig, PeerId, Received};
+use crate::wireguard::{self, Addresses, Endpoint, Path, PeerConfig, PeerId, Received, Sealed};
 use sockets::{Socket, Sockets};
 
 /// Time from a first initiation to its repetition; doubles up to WireGuard's own `REKEY_TIMEOUT` of 5 s, after which the
@@ -155,39 +155,27 @@ impl Client {
         }
     }
 
-    /// Writes the next datagram for the network to `out`, which must hold the MTU and 80 bytes more, and returns its length
+    /// Writes the next datagram for the network to `out`, which must be [`wireguard::OVERHEAD`] bytes longer than
+    /// the MTU, and returns its length
     /// and where it goes. Call until `None`.
     pub fn transmit(&mut self, out: &mut [u8], now: Time) -> Option<(usize, SocketAddr)> {
         loop {
             if let Some((length, path)) = self.tunnel.transmit(out) {
                 return Some((length, path.remote));
             }
-            let length = self.next_packet(out.get_mut(OVERHEAD_BEFORE..)?, now)?;
-            if let Some((length, path)) = self.tunnel.seal(self.gateway, out, length, now) {
-                if wireguard::is_initiation(out) {
-                    self.retry_from(now);
+            let (packets, sockets) = (&mut self.packets, &mut self.sockets);
+            match self.tunnel.seal(self.gateway, out, now, |room| next_packet(packets, sockets, room, now)) {
+                Sealed::Datagram(length, path) => {
+                    if wireguard::is_initiation(out) {
+                        self.retry_from(now);
+                    }
+                    return Some((length, path.remote));
                 }
-                return Some((length, path.remote));
+                // The next one may be a message of the handshake.
+                Sealed::Kept => {}
+                Sealed::Nothing | Sealed::Unreachable => return None,
             }
-            // The packet waits for the session; the next one may be a message of the handshake.
         }
-    }
-
-    fn next_packet(&mut self, out: &mut [u8], now: Time) -> Option<usize> {
-        if let Some(packet) = self.packets.pop_front() {
-            out.get_mut(..packet.len())?.copy_from_slice(&packet);
-            return Some(packet.len());
-        }
-        let out = out.get_mut(..usize::from(self.settings.mtu))?;
-        while let Some((id, local, remote, connection)) = self.sockets.next_ready() {
-            let start = header_length(remote.ip());
-            if let Some(length) = connection.transmit(&mut out[start..], now) {
-                Header::new(local.ip(), remote.ip(), protocol::TCP).write(out, length)?;
-                return Some(start + length);
-            }
-            self.sockets.settled(id);
-        }
-        None
     }
 
     /// When [`expire`](Self::expire) has to be called next, if nothing else happens before.
@@ -322,6 +310,28 @@ impl Client {
             self.packets.push_back(packet);
         }
     }
+}
+
+/// The next inner packet that waits.
+fn next_packet(
+    packets: &mut VecDeque<Vec<u8>>,
+    sockets: &mut Sockets,
+    out: &mut [u8],
+    now: Time,
+) -> Option<usize> {
+    if let Some(packet) = packets.pop_front() {
+        out.get_mut(..packet.len())?.copy_from_slice(&packet);
+        return Some(packet.len());
+    }
+    while let Some((id, local, remote, connection)) = sockets.next_ready() {
+        let start = header_length(remote.ip());
+        if let Some(length) = connection.transmit(&mut out[start..], now) {
+            Header::new(local.ip(), remote.ip(), protocol::TCP).write(out, length)?;
+            return Some(start + length);
+        }
+        sockets.settled(id);
+    }
+    None
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::tcp::{End, State, SynInfo};
+use crate::wireguard::Sealed;
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 8, 0, 2));
 const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 8, 0, 1));
@@ -61,10 +62,12 @@ impl Gateway {
             return Some(out);
         }
         let (connection, local, remote) = self.connection.as_mut()?;
-        let inner = &mut out[OVERHEAD_BEFORE..OVERHEAD_BEFORE + 1420];
-        let length = connection.transmit(&mut inner[20..], now)?;
-        Header::new(local.ip(), remote.ip(), protocol::TCP).write(inner, length)?;
-        let (length, _) = self.tunnel.seal(self.peer, &mut out, length + 20, now)?;
+        let sealed = self.tunnel.seal(self.peer, &mut out, now, |inner| {
+            let length = connection.transmit(&mut inner[20..], now)?;
+            Header::new(local.ip(), remote.ip(), protocol::TCP).write(inner, length)?;
+            Some(length + 20)
+        });
+        let Sealed::Datagram(length, _) = sealed else { return None };
         out.truncate(length);
         Some(out)
     }
@@ -159,9 +162,11 @@ impl World {
     /// Lets the gateway send a packet.
     fn gateway_sends(&mut self, packet: &[u8]) {
         let mut slot = vec![0; 2048];
-        slot[OVERHEAD_BEFORE..OVERHEAD_BEFORE + packet.len()].copy_from_slice(packet);
-        let (length, _) =
-            self.gateway.tunnel.seal(self.gateway.peer, &mut slot, packet.len(), self.now).unwrap();
+        let sealed = self.gateway.tunnel.seal(self.gateway.peer, &mut slot, self.now, |out| {
+            out[..packet.len()].copy_from_slice(packet);
+            Some(packet.len())
+        });
+        let Sealed::Datagram(length, _) = sealed else { panic!("{sealed:?}") };
         slot.truncate(length);
         self.to_client.push_back((self.now, slot));
     }

@@ -4,6 +4,11 @@ use std::fmt;
 
 use super::budget::Budget;
 use super::checksum;
+use super::clock::{SECOND, between};
+use crate::Time;
+
+/// How often [`Ring::fit`] looks.
+const FIT_INTERVAL: u64 = SECOND;
 
 /// Storage for a stretch of a stream. Which stretch is live is the owner's business; the ring maps a position to a byte and
 /// holds no more than its capacity of consecutive positions. Nothing is allocated before the first [`Ring::reserve`].
@@ -12,12 +17,15 @@ pub(super) struct Ring {
     bytes: Vec<u8>,
     /// The position stored at index 0 (modulo the capacity).
     base: u64,
+    /// The most that was live since when.
+    peak: usize,
+    since: Time,
     budget: Budget,
 }
 
 impl Ring {
     pub fn new(budget: &Budget) -> Self {
-        Self { bytes: Vec::new(), base: 0, budget: budget.clone() }
+        Self { bytes: Vec::new(), base: 0, peak: 0, since: Time::ZERO, budget: budget.clone() }
     }
 
     pub fn capacity(&self) -> usize {
@@ -38,6 +46,11 @@ impl Ring {
         if !self.budget.take(capacity - self.capacity()) {
             return false;
         }
+        self.resize(capacity, from, to);
+        true
+    }
+
+    fn resize(&mut self, capacity: usize, from: u64, to: u64) {
         // Zeroed pages straight from the system where the allocator can: a large ring costs nothing until it is written.
         let mut bytes = vec![0; capacity];
         let (first, second) = self.slices(from, to);
@@ -45,7 +58,24 @@ impl Ring {
         bytes[first.len()..first.len() + second.len()].copy_from_slice(second);
         self.bytes = bytes;
         self.base = from;
-        true
+        self.peak = capacity;
+    }
+
+    /// Looks once in a while whether the ring has become far too large for what is live in it, `from..to`, and gives memory
+    /// back if so; not below `least`.
+    pub fn fit(&mut self, from: u64, to: u64, least: usize, now: Time) {
+        self.peak = self.peak.max((to - from) as usize);
+        if between(self.since, now) < FIT_INTERVAL {
+            return;
+        }
+        let wanted = (2 * self.peak).next_power_of_two().max(least.next_power_of_two());
+        if wanted < self.capacity() / 2 {
+            let freed = self.capacity() - wanted;
+            self.resize(wanted, from, to);
+            self.budget.give(freed);
+        }
+        self.peak = 0;
+        self.since = now;
     }
 
     /// Starts over at index 0 with `position`, for a ring that holds nothing: what comes next is contiguous and lands in
@@ -143,6 +173,23 @@ mod tests {
         let mut out = [0; 16];
         ring.read(104, &mut out);
         assert_eq!(&out, b"efghijklmnopqrst");
+    }
+
+    #[test]
+    fn a_ring_that_is_hardly_used_shrinks_and_keeps_what_is_live() {
+        let budget = Budget::new(1 << 20);
+        let mut ring = Ring::new(&budget);
+        assert!(ring.reserve(4096, 0, 0));
+        let at = |seconds: u64| Time::from_millis(seconds * 1000);
+        ring.fit(0, 4000, 16, at(10));
+        assert_eq!(ring.capacity(), 4096);
+        ring.write(4090, b"0123456789");
+        ring.fit(4090, 4100, 16, at(11));
+        ring.fit(4090, 4100, 16, at(12));
+        assert_eq!((ring.capacity(), budget.used()), (32, 32));
+        let mut out = [0; 10];
+        ring.read(4090, &mut out);
+        assert_eq!(&out, b"0123456789");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod limit;
 mod noise;
 mod peer;
+mod types;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -17,8 +18,9 @@ use std::time::Duration;
 use ebb_wire::{PrivateKey, PublicKey};
 use hashbrown::HashMap;
 
-pub use noise::{MESSAGE, OVERHEAD_BEFORE, OVERHEAD_BEHIND};
+pub use noise::OVERHEAD;
 pub use peer::{Addresses, Path, PeerConfig, PeerId, Statistics};
+pub use types::{AddError, Counters, Received, Sealed};
 
 use crate::Time;
 use crate::packet::{Packet, is_data};
@@ -60,54 +62,6 @@ pub struct Endpoint {
 struct Slot {
     generation: u32,
     peer: Option<Box<Peer>>,
-}
-
-/// What an endpoint dropped, and why.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// No WireGuard message, or a handshake message with a wrong first MAC.
-    pub invalid: u64,
-    /// Of a peer that does not exist, any more or at all.
-    pub unknown: u64,
-    /// Not authentic, a replay, or of a session that is over.
-    pub refused: u64,
-    /// Answered with a cookie, because too many handshakes came.
-    pub challenged: u64,
-    /// Handshakes of an address that sends too many in spite of its cookie.
-    pub limited: u64,
-    /// Inner packets that were no IP packet or came from an address that is not the peer's.
-    pub wrong_source: u64,
-}
-
-/// What came of a datagram.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Received<'a> {
-    /// A packet from a peer, with a source address that is the peer's.
-    Packet {
-        /// From whom.
-        peer: PeerId,
-        /// The packet, decrypted in place.
-        packet: Packet<'a>,
-    },
-    /// Nothing to deliver; there may be something to [`Endpoint::transmit`].
-    Nothing,
-}
-
-/// Why a peer cannot be added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddError {
-    /// There is a peer with this key.
-    #[error("there is a peer with this key already")]
-    Key,
-    /// The address belongs to another peer.
-    #[error("{0} belongs to another peer")]
-    Address(IpAddr),
-    /// Another peer has [`Addresses::All`].
-    #[error("another peer is the way to all other addresses")]
-    Default,
-    /// The limit of 65,536 peers is reached.
-    #[error("an endpoint has at most {PEERS_MAX} peers")]
-    Full,
 }
 
 impl Endpoint {
@@ -361,35 +315,37 @@ impl Endpoint {
         }
     }
 
-    /// Makes a datagram for a peer out of the inner packet of `length` bytes that stands [`OVERHEAD_BEFORE`] bytes into
-    /// `slot`; the datagram starts where `slot` does. Returns its length and the way it has to go.
+    /// Makes a datagram for a peer at the start of `out`. `build` writes the inner packet into a buffer of the MTU and
+    /// returns its length; it is called only when the packet can go somewhere.
     ///
-    /// `slot` must have 15 bytes for padding and [`OVERHEAD_BEHIND`] behind the packet, and hold [`MESSAGE`] bytes: while
-    /// there is no session, the packet is kept for later and the datagram is a handshake initiation. `None` when the peer
-    /// is gone, was never heard of, or a handshake is under way already.
-    #[must_use]
-    pub fn seal(&mut self, id: PeerId, slot: &mut [u8], length: usize, now: Time) -> Option<(usize, Path)> {
-        let peer = peer_mut(&mut self.slots, id)?;
-        let path = peer.path?;
-        // Padding to 16 bytes, within the MTU, as the paper's section 5.4.6 and the Linux module do.
-        let padded = length.next_multiple_of(16).min(self.mtu.max(length));
-        let packet = slot.get_mut(OVERHEAD_BEFORE..OVERHEAD_BEFORE + padded)?;
-        packet[length..].fill(0);
-        let plain = &mut self.scratch[..padded];
-        plain.copy_from_slice(packet);
-        if slot.len() < (padded + OVERHEAD_BEFORE + OVERHEAD_BEHIND).max(MESSAGE) {
-            return None;
+    /// `out` must be [`OVERHEAD`] bytes longer than the MTU.
+    #[inline]
+    pub fn seal(
+        &mut self,
+        id: PeerId,
+        out: &mut [u8],
+        now: Time,
+        build: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Sealed {
+        let Some(peer) = peer_mut(&mut self.slots, id) else { return Sealed::Unreachable };
+        let Some(path) = peer.path else { return Sealed::Unreachable };
+        if !self.timers.is_set(peer.timer) {
+            self.wake(id, now);
         }
+        let Some(peer) = peer_mut(&mut self.slots, id) else { return Sealed::Unreachable };
+        let plain = &mut self.scratch[..self.mtu];
+        let Some(length) = build(plain) else { return Sealed::Nothing };
         peer.statistics.sent_bytes += length as u64;
         if is_data(&plain[..length]) {
             peer.statistics.last_data = Some(now);
         }
-        if !self.timers.is_set(peer.timer) {
-            self.wake(id, now);
+        // Padding to 16 bytes, within the MTU, as the paper's section 5.4.6 and the Linux module do.
+        let padded = length.next_multiple_of(16).min(self.mtu);
+        plain[length..padded].fill(0);
+        match peer.tunnel.seal(&plain[..padded], out) {
+            Some(length) => Sealed::Datagram(length, path),
+            None => Sealed::Kept,
         }
-        let peer = peer_mut(&mut self.slots, id)?;
-        let sealed = peer.tunnel.seal(&self.scratch[..padded], slot)?;
-        Some((sealed, path))
     }
 
     /// Starts a handshake, also when one is under way.

@@ -16,12 +16,8 @@ use ebb_wire::{PrivateKey, PublicKey};
 /// hundredth of what one core can compute (214 µs each).
 pub(super) const HANDSHAKES_PER_SECOND: u64 = 100;
 
-/// Bytes before the inner packet in a data message.
-pub const OVERHEAD_BEFORE: usize = 16;
-/// Bytes behind it.
-pub const OVERHEAD_BEHIND: usize = 16;
-/// Shortest buffer for a message that is not data: a handshake initiation.
-pub const MESSAGE: usize = 148;
+/// Bytes that a datagram is longer than its inner packet: type, index and counter before, the tag behind.
+pub const OVERHEAD: usize = 32;
 
 /// Who we are.
 pub(super) struct Identity {
@@ -129,7 +125,7 @@ pub(super) enum Tick {
 }
 
 impl Tunnel {
-    /// Opens any message; `room` must be as long as the message and at least [`MESSAGE`] bytes.
+    /// Opens any message; `room` must be as long as the message and at least 148 bytes, the length of an initiation.
     pub fn open(&mut self, datagram: &[u8], room: &mut [u8]) -> Opened {
         match self.0.decapsulate(None, datagram, room) {
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {

@@ -118,10 +118,15 @@ fn received(
 }
 
 fn seal(endpoint: &mut Endpoint, id: PeerId, packet: &[u8], now: Time) -> Option<Vec<u8>> {
-    let mut slot = [0xee; 2048];
-    slot[OVERHEAD_BEFORE..OVERHEAD_BEFORE + packet.len()].copy_from_slice(packet);
-    let (length, _) = endpoint.seal(id, &mut slot, packet.len(), now)?;
-    Some(slot[..length].to_vec())
+    let mut out = [0xee; 2048];
+    let sealed = endpoint.seal(id, &mut out, now, |room| {
+        room[..packet.len()].copy_from_slice(packet);
+        Some(packet.len())
+    });
+    match sealed {
+        Sealed::Datagram(length, _) => Some(out[..length].to_vec()),
+        Sealed::Kept | Sealed::Nothing | Sealed::Unreachable => None,
+    }
 }
 
 #[test]

@@ -236,3 +236,19 @@ fn table() {
         }
     }
 }
+
+#[test]
+#[ignore = "prints fairness for flows that start apart"]
+fn staggered() {
+    for (queue, loss) in [(1_024_000, 0.0), (1_024_000, 0.001), (1_024_000, 0.01), (50_000, 0.0)] {
+        for pair in [Pair::GatewayToClient, Pair::OursToGateway] {
+            let mut line = String::new();
+            for stagger in [1_000, 20_000, 50_000, 100_000, 200_000, 400_000, 1_000_000] {
+                let (outcomes, _) = streams(pair, &Path { queue, loss, ..WAN }, 2, stagger, 12, 3);
+                let sum: f64 = outcomes.iter().map(|outcome| outcome.goodput).sum();
+                line += &format!("  {}ms {:.2} ({sum:.0})", stagger / 1000, jain(&outcomes));
+            }
+            println!("Mbit {pair:?} queue {queue} loss {loss}:{line}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use ebb_desired_state::Placement;
 use jiff::Timestamp;
 
 use crate::idle::IDLE_GRACE;
-use crate::observed::{Gateway, Phase};
+use crate::observed::{Gateway, Observed, Phase};
 use crate::record::{Record, Run};
 use crate::state::State;
 
@@ -40,20 +40,27 @@ pub(super) fn rebase(record: &mut Record, now: Timestamp) {
     record.wanted_since = record.wanted_since.map(|at| at.min(now));
 }
 
-/// Takes over a gateway of ours that the record does not know: because the store was lost, or because a create was carried
-/// out whose record was not written.
+/// Takes over a gateway of ours that the record does not know: because the store was lost, because the answer to a create was, or
+/// because somebody else has created it. It has to show that it is usable like any other.
 pub(super) fn adopt(
     record: &mut Record,
     gateway: Option<&Gateway>,
+    observed: Option<&Observed>,
     placement: Option<&Placement>,
     is_new: bool,
     now: Timestamp,
 ) {
-    let Some(gateway) = gateway else { return };
-    let known = record.run.as_ref().is_some_and(|run| run.id == gateway.run);
-    let replaceable = record.run.as_ref().is_some_and(|run| run.template == gateway.hash);
-    let expects_gateway = record.state == State::Provisioning || record.state.name().is_up();
-    if known || !is_worth_it(gateway) || !(is_new || (expects_gateway && replaceable)) {
+    let (Some(gateway), Some(observed)) = (gateway, observed) else { return };
+    let fits = match &record.run {
+        None => is_new,
+        Some(run) => {
+            // An older listing may show the gateway of an earlier run that is gone.
+            let began = run.began_at.checked_add(observed.lag).unwrap_or(Timestamp::MAX);
+            let expected = record.state == State::Provisioning || record.state.name().is_up();
+            run.id != gateway.run && run.template == gateway.hash && expected && observed.asked_at >= began
+        }
+    };
+    if !fits || !is_worth_it(gateway) {
         return;
     }
     record.run = Some(Run {
@@ -69,13 +76,14 @@ pub(super) fn adopt(
         adopted: true,
     });
     record.generation = record.generation.max(gateway.generation);
-    if is_new {
+    if record.state != State::Provisioning {
         record.state = State::Provisioning;
+        record.since = now;
     }
 }
 
-/// A gateway that has ended or is going is replaced instead.
-fn is_worth_it(gateway: &Gateway) -> bool {
+/// Whether a gateway is worth taking over. One that has ended or is going is replaced instead.
+pub(super) fn is_worth_it(gateway: &Gateway) -> bool {
     match gateway.phase {
         Phase::Creating | Phase::Running | Phase::Other { .. } => true,
         Phase::Exited { .. } | Phase::Failed { .. } | Phase::Deleting => false,

@@ -83,11 +83,16 @@ impl Desired {
                     .map(|user| (&user.name, user.public_key, user.until))
                     .collect();
                 let template = Hash::of(&Template::of(session));
-                (session.name.clone(), Hashes { spec: Hash::of(&(session, users)), template })
+                (session.name.clone(), Hashes { spec: Hash::of(&(spec_of(session), users)), template })
             })
             .collect();
         Self { document, revision, hashes }
     }
+}
+
+/// The session without what only says when it runs: taking back a `wake` or a suspension is no reason to start it.
+fn spec_of(session: &Session) -> Session {
+    Session { wake: None, suspended: None, ..session.clone() }
 }
 
 /// Everything a pass may know.

@@ -111,9 +111,10 @@ fn next(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     let document = &draft.inputs.desired.document;
     let by_demand = draft.declaration.and_then(|session| demand::next_change(document, session, record, now));
     // What the provider accepted has not shown yet.
-    let pending = draft.gateway.is_some() == record.state.name().is_down() || draft.gateway.is_none();
-    let accepted = record.accepted.as_ref().filter(|_| pending);
-    let by_provider = accepted.and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK).ok());
+    let must_exist = record.state == State::Provisioning || record.state.name().is_up();
+    let accepted = record.accepted.as_ref().filter(|_| draft.gateway.is_some() != must_exist);
+    let by_provider =
+        accepted.and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK + draft.lag()).ok());
     let by_verdict = match verdict {
         Some(Verdict::Active { until, .. }) => *until,
         Some(Verdict::Idle { .. } | Verdict::Unknown { .. }) | None => None,
@@ -132,8 +133,9 @@ fn ask_at(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     if !state.is_up() {
         return None;
     }
-    let last = draft.evidence.and_then(|evidence| evidence.report.as_ref()).map(|report| report.taken_at);
-    let last = last.unwrap_or(draft.inputs.now);
+    let now = draft.inputs.now;
+    // A report from the future is one from before the clock was set back.
+    let last = draft.report().map_or(now, |report| report.taken_at.min(now));
     let after = |pause| last.checked_add(pause).unwrap_or(Timestamp::MAX);
     if state == StateName::Starting {
         return Some(after(SHORTEST_POLL));

@@ -8,7 +8,7 @@ use ebb_wire::{Digest, Live};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use super::intake::{adopt, rebase};
+use super::intake::{adopt, is_worth_it, rebase};
 use super::{Inputs, observed_gateway, users_of};
 use crate::capacity::Candidate;
 use crate::demand;
@@ -88,7 +88,7 @@ impl<'a> Draft<'a> {
             record.hosts = spec::allocate(session, &record.hosts);
         }
         let placement = declaration.map(|session| &session.placement);
-        adopt(&mut record, gateway, placement, original.is_none(), inputs.now);
+        adopt(&mut record, gateway, inputs.observed, placement, original.is_none(), inputs.now);
         if let Some(endpoint) = gateway.and_then(|gateway| gateway.endpoint.as_ref()) {
             record.endpoint = Some(endpoint.clone());
         }
@@ -169,6 +169,10 @@ impl<'a> Draft<'a> {
         match &self.verdict {
             Some(Verdict::Active { .. }) => machine.tell(Event::InUse),
             Some(Verdict::Idle { since, .. }) => {
+                // A timeout shorter than the grace period can have passed again since somebody came back.
+                if matches!(self.record.state, State::Idle { .. }) && *since > self.record.since {
+                    machine.tell(Event::InUse);
+                }
                 let deadline = self.inputs.now.checked_add(IDLE_GRACE).unwrap_or(Timestamp::MAX);
                 machine.tell(Event::Silent { since: *since, deadline });
             }
@@ -316,6 +320,18 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// How much older than its question a listing may be.
+    pub(super) fn lag(&self) -> SignedDuration {
+        self.inputs.observed.map_or(SignedDuration::ZERO, |observed| observed.lag)
+    }
+
+    /// Whether the gateway that is there is the one that an attempt would create.
+    pub(super) fn is_adoptable(&self) -> bool {
+        let hashes = self.declaration.and_then(|session| self.inputs.desired.hashes.get(&session.name));
+        let fits = |gateway: &Gateway| hashes.is_some_and(|hashes| hashes.template == gateway.hash);
+        self.gateway.is_some_and(|gateway| is_worth_it(gateway) && fits(gateway))
+    }
+
     /// Whether a listing that does not show the gateway is from a time at which it would have.
     pub(super) fn believes_absence(&self) -> bool {
         let Some(observed) = self.inputs.observed else { return false };
@@ -368,6 +384,10 @@ impl<'a> Draft<'a> {
     fn begin_run(&mut self) {
         let hashes = self.declaration.and_then(|session| self.inputs.desired.hashes.get(&session.name));
         let Some(hashes) = hashes else { return };
+        self.record.accepted = None;
+        self.record.not_before = None;
+        // What is known of the earlier run says nothing of this one.
+        self.evidence = None;
         self.record.run = Some(Run {
             id: RunId::new(&self.inputs.seed, &self.record.session),
             generation: self.record.generation,
@@ -380,10 +400,6 @@ impl<'a> Draft<'a> {
             first_handshake: None,
             adopted: false,
         });
-        self.record.accepted = None;
-        self.record.not_before = None;
-        // What is known of the earlier run says nothing of this one.
-        self.evidence = None;
     }
 
     fn close_run(&mut self) {

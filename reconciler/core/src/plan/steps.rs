@@ -109,13 +109,19 @@ fn ensure_gateway(draft: &Draft<'_>) -> Option<Action> {
             draft.believes_absence().then(|| Action::Create { spec: Box::new(spec) })
         }
         None => None,
+        Some(gateway) if gateway.run == run.id => None,
+        // It is taken over as soon as a listing is there that is surely from this run's time.
+        Some(_) if draft.is_adoptable() => None,
         // A gateway of an earlier run stands where the new one belongs.
-        Some(gateway) if gateway.run != run.id => delete_own(draft, Rest::SpecChanged),
-        Some(_) => None,
+        Some(_) => delete_own(draft, Rest::SpecChanged),
     }
 }
 
 fn ensure_no_gateway(draft: &Draft<'_>) -> Option<Action> {
+    // Perhaps the answer to the last create was lost. The next attempt takes over what it made.
+    if matches!(draft.record.state, State::BackingOff { .. }) && draft.is_adoptable() {
+        return None;
+    }
     let why = match &draft.record.state {
         State::Terminating { why } | State::Parked { why } => why.clone(),
         State::Suspended => Rest::Suspended,
@@ -154,6 +160,6 @@ fn was_deleted_just_now(draft: &Draft<'_>) -> bool {
     let accepted = draft.record.accepted.as_ref();
     accepted
         .filter(|accepted| accepted.operation == ProviderOperation::Delete)
-        .and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK).ok())
+        .and_then(|accepted| accepted.at.checked_add(DELETE_RECHECK + draft.lag()).ok())
         .is_some_and(|until| draft.inputs.now < until)
 }

@@ -8,6 +8,7 @@ use ebb_core::observed::{Gateway, Phase};
 use ebb_core::outcome::{Class, Failure};
 use ebb_core::record::RequestKind;
 use ebb_core::state::{Rest, State, StateName, Wait};
+use ebb_desired_state::Suspension;
 use jiff::SignedDuration;
 
 use crate::situation::{Situation, name, session, user};
@@ -246,6 +247,27 @@ fn only_a_look_at_the_end_of_the_grace_period_ends_a_session() {
 }
 
 #[test]
+fn traffic_in_the_grace_period_saves_a_session_whose_timeout_is_shorter_than_that() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.session("s").idle.timeout = std::time::Duration::from_secs(5);
+    world.up();
+    world.send("s", "alice");
+    world.advance(5);
+    world.settle();
+    let State::Idle { deadline, .. } = *world.state("s") else { panic!("{:?}", world.state("s")) };
+    world.advance(1);
+    world.send("s", "alice");
+    world.advance(9);
+    assert_eq!(world.now, deadline);
+    world.settle();
+    let State::Idle { deadline, .. } = *world.state("s") else { panic!("{:?}", world.state("s")) };
+    world.advance(10);
+    assert_eq!(world.now, deadline, "another grace period");
+    world.settle();
+    assert_eq!(*world.state("s"), State::Terminating { why: Rest::Idle });
+}
+
+#[test]
 fn a_start_saves_a_session_in_its_grace_period() {
     let mut world = Situation::new(vec![session("s", &["alice"])]);
     world.up();
@@ -474,4 +496,105 @@ fn handshakes_with_a_gateway_that_has_vanished_are_not_those_of_its_successor() 
     world.settle();
     assert_eq!(world.state("s").name(), StateName::Provisioning);
     assert_eq!(world.record("s").run.as_ref().unwrap().first_handshake, None);
+}
+
+#[test]
+fn a_gateway_is_asked_again_soon_after_the_clock_was_set_back() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.up();
+    world.now -= SignedDuration::from_hours(1);
+    let (_, report) = world.plan();
+    assert_eq!(report.sessions["s"].ask_at, Some(world.now + SignedDuration::from_secs(15)));
+}
+
+fn parked() -> Situation {
+    let mut world = stopping();
+    world.advance(60);
+    world.run_gateways();
+    world.settle();
+    assert_eq!(*world.state("s"), State::Parked { why: Rest::Stopped });
+    world
+}
+
+#[test]
+fn taking_a_wake_value_away_wakes_nobody() {
+    let mut world = parked();
+    world.edit(|_| {});
+    world.session("s").wake = Some("again".into());
+    world.settle();
+    assert_eq!(world.state("s").name(), StateName::Provisioning);
+    world.ask_for("s", RequestKind::Stop);
+    world.settle();
+    world.advance(60);
+    world.run_gateways();
+    world.settle();
+    world.edit(|_| {});
+    world.session("s").wake = None;
+    world.settle();
+    assert_eq!(*world.state("s"), State::Parked { why: Rest::Stopped });
+}
+
+#[test]
+fn taking_a_suspension_back_starts_nothing_that_was_parked() {
+    let mut world = parked();
+    let until = world.now + SignedDuration::from_hours(1);
+    world.edit(|_| {});
+    world.session("s").suspended = Some(Suspension { reason: "incident".into(), until });
+    world.settle();
+    assert_eq!(*world.state("s"), State::Suspended);
+    world.edit(|_| {});
+    world.session("s").suspended = None;
+    world.settle();
+    assert_eq!(*world.state("s"), State::Parked { why: Rest::Stopped });
+}
+
+#[test]
+fn a_gateway_whose_create_was_not_answered_is_taken_over() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.settle();
+    let created = world.gateway("s").run.clone();
+    let failure = Failure::new(Class::Transient, "no answer");
+    world.fold(&name("s"), &Outcome::CreateFailed(failure));
+    assert_eq!(deletes(&world.plan().0), [""; 0]);
+    world.advance(2);
+    world.settle();
+    assert_eq!(world.state("s").name(), StateName::Provisioning);
+    // From now on no listing can be from before.
+    world.advance(30);
+    world.settle();
+    assert_eq!(world.record("s").run.as_ref().unwrap().id, created);
+}
+
+#[test]
+fn a_listing_from_an_earlier_run_brings_its_gateway_not_back() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.up();
+    let (old, evidence) = (world.gateway("s").clone(), world.evidence["s"].clone());
+    world.ask_for("s", RequestKind::Stop);
+    world.settle();
+    world.advance(5);
+    world.vanish("s");
+    world.advance(30);
+    world.ask_for("s", RequestKind::Start);
+    world.settle();
+    assert_eq!(world.state("s").name(), StateName::Provisioning);
+    let gateway_name = world.gateway_name("s");
+    world.observed.as_mut().unwrap().gateways.insert(gateway_name, old.clone());
+    world.evidence.insert(name("s"), evidence);
+    world.advance(5);
+    world.settle();
+    assert_ne!(world.record("s").run.as_ref().unwrap().id, old.run);
+    assert_eq!(world.state("s").name(), StateName::Provisioning);
+}
+
+#[test]
+fn a_gateway_that_somebody_else_put_in_place_of_a_running_one_has_to_show_that_it_is_usable() {
+    let mut world = Situation::new(vec![session("s", &["alice"])]);
+    world.up();
+    world.advance(60);
+    world.gateway("s").run = "other".to_owned().into();
+    world.gateway("s").phase = Phase::Creating;
+    world.settle();
+    assert_eq!(*world.state("s"), State::Provisioning);
+    assert_eq!(world.record("s").run.as_ref().unwrap().id.as_str(), "other");
 }

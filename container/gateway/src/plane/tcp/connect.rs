@@ -34,20 +34,19 @@ pub(super) struct Connecting {
 impl Flows {
     /// Starts a connect for a SYN.
     pub(super) fn connect(&mut self, key: Key, syn: SynInfo, cx: &mut Context<'_>) {
-        let under_way = self.connecting.entry(key.peer).or_default();
-        if *under_way >= PER_PEER {
+        if self.peers.get(&key.peer).is_some_and(|load| load.connecting >= PER_PEER) {
             // The user repeats the SYN; until then some of the others are done.
             return;
         }
-        if self.flows.len() >= self.limit {
+        if self.is_full(key.peer) {
             return Self::refuse(&key, &syn, None, cx);
         }
         let socket = match start(&key) {
             Ok(socket) => socket,
             Err(error) => return Self::refuse(&key, &syn, reason(&error), cx),
         };
-        *under_way += 1;
         let handle = self.insert(key, Stage::Connecting(Connecting { socket, syn }));
+        self.peers.entry(key.peer).or_default().connecting += 1;
         let Some(flow) = self.flows.get_mut(handle) else { return };
         self.timers.set(flow.timer, Some(cx.now + TIMEOUT));
         let Stage::Connecting(connecting) = &flow.stage else { return };
@@ -84,7 +83,7 @@ impl Flows {
         if let (Stage::Connecting(connecting), Stage::Open(open)) = (before, &mut flow.stage) {
             open.far = Far::Host(Relay::new(TcpStream::from(connecting.socket), flags, cx.now));
         }
-        self.one_connect_less(key.peer);
+        self.peers.entry(key.peer).or_default().connecting -= 1;
         self.touch(handle);
     }
 
@@ -114,15 +113,6 @@ impl Flows {
             cx.link.report(key.peer, error, &packet, cx.now);
         }
         cx.link.reset(key.peer, &packet, &segment, cx.now);
-    }
-
-    pub(super) fn one_connect_less(&mut self, peer: super::PeerId) {
-        if let Some(under_way) = self.connecting.get_mut(&peer) {
-            *under_way -= 1;
-            if *under_way == 0 {
-                self.connecting.remove(&peer);
-            }
-        }
     }
 }
 

@@ -69,6 +69,14 @@ pub struct Context<'a> {
     pub now: Time,
 }
 
+/// What one user has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    flows: usize,
+    /// Those whose far side is not there yet.
+    connecting: u32,
+}
+
 /// All TCP flows.
 pub struct Flows {
     flows: Table<Flow>,
@@ -77,8 +85,7 @@ pub struct Flows {
     last: Option<(Key, Handle)>,
     timers: Wheel<Handle>,
     touched: VecDeque<Handle>,
-    /// How many connects of each user are under way.
-    connecting: HashMap<PeerId, u32>,
+    peers: HashMap<PeerId, Load>,
     settings: Settings,
     budget: Budget,
     secret: [u8; 32],
@@ -97,7 +104,7 @@ impl Flows {
             last: None,
             timers: Wheel::new(now),
             touched: VecDeque::new(),
-            connecting: HashMap::new(),
+            peers: HashMap::new(),
             settings: Settings { mtu: MTU, ..Settings::default() },
             budget,
             secret,
@@ -206,7 +213,7 @@ impl Flows {
 
     /// Answers a SYN with a service of the gateway itself.
     fn serve_here(&mut self, key: Key, syn: &SynInfo, service: Service, cx: &mut Context<'_>) {
-        if self.flows.len() >= self.limit {
+        if self.is_full(key.peer) {
             return Self::refuse(&key, syn, None, cx);
         }
         let open = Open::new(self.accept(&key, syn, cx.now), Far::Own(service));
@@ -313,7 +320,6 @@ impl Flows {
                 open.reset_host();
             }
         }
-        self.connecting.remove(&peer);
     }
 
     /// Resets all connections, because the gateway ends.
@@ -338,7 +344,14 @@ impl Flows {
             stage,
         });
         self.index.insert(key, handle);
+        self.peers.entry(key.peer).or_default().flows += 1;
         handle
+    }
+
+    /// Whether a user may have no more flows. One user's may take most of what there is, not all.
+    fn is_full(&self, peer: PeerId) -> bool {
+        let own = self.peers.get(&peer).map_or(0, |load| load.flows);
+        self.flows.len() >= self.limit || own >= self.limit / 4 * 3
     }
 
     fn touch(&mut self, handle: Handle) {
@@ -352,8 +365,12 @@ impl Flows {
         self.index.remove(&flow.key);
         self.timers.remove(flow.timer);
         self.last = None;
-        if let Stage::Connecting(_) = flow.stage {
-            self.one_connect_less(flow.key.peer);
+        if let Some(load) = self.peers.get_mut(&flow.key.peer) {
+            load.flows -= 1;
+            load.connecting -= u32::from(matches!(flow.stage, Stage::Connecting(_)));
+            if load.flows == 0 {
+                self.peers.remove(&flow.key.peer);
+            }
         }
         Some(flow)
     }

@@ -11,7 +11,7 @@ use socket2::{SockRef, TcpKeepalive};
 use crate::plane::poller::EventFlags;
 
 /// Bytes read from a socket before they are sent on: they are still in the cache then.
-const READ: usize = 128 << 10;
+const READ: usize = 256 << 10;
 
 /// Keepalive towards hosts: a host that vanished frees its socket, and load balancers keep the flow (Azure's outbound NAT
 /// forgets an idle flow after 4 minutes).

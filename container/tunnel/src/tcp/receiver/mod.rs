@@ -146,6 +146,7 @@ impl Receiver {
         self.grow_window(rtt, now);
         self.largest = self.largest.max(payload.len() as u64);
         self.active_at = now;
+        self.ring.fit(self.read, self.beyond.end().unwrap_or(self.next), self.ring_min, now);
         let mut end = seq + payload.len() as u64;
         if self.finished || (end + u64::from(fin)) <= self.next {
             // A retransmission of what is here: its acknowledgment got lost (RFC 2883: say so).

@@ -95,7 +95,7 @@ impl Sender {
         } else if acknowledged.bare && !self.selective {
             self.duplicates += 1;
         }
-        self.end_recovery(now);
+        self.end_recovery();
         self.detect_losses(now);
         if !self.selective {
             self.detect_losses_by_count(advanced, now);
@@ -123,6 +123,7 @@ impl Sender {
             self.reorder_at = None;
             self.probe = None;
         }
+        self.ring.fit(self.una.min(self.end), self.end, self.ring_min, now);
     }
 
     /// Takes SACK blocks (RFC 2018 section 5). Returns whether the first reported a duplicate (RFC 2883 section 5).
@@ -163,14 +164,12 @@ impl Sender {
         if needless {
             self.counters.spurious += 1;
             self.rack.duplicate_reported(una, self.next);
-            if let Some(left) = &mut self.undo_left {
-                *left = left.saturating_sub(1);
-                if *left == 0 && self.board.lost_bytes() == 0 {
-                    // Every retransmission of this recovery was needless.
-                    self.undo_left = None;
-                    self.recovery = None;
-                    self.bbr.undo(now);
-                }
+            self.undo_left = self.undo_left.map(|left| left.saturating_sub(1));
+            if self.undo_left == Some(0) && self.recovery.is_some() && self.board.lost_bytes() == 0 {
+                // Every retransmission of this recovery was needless.
+                self.undo_left = None;
+                self.recovery = None;
+                self.bbr.undo(now);
             }
         }
         needless
@@ -192,14 +191,13 @@ impl Sender {
         }
     }
 
-    fn end_recovery(&mut self, now: Time) {
+    fn end_recovery(&mut self) {
         if self.recovery.is_some_and(|end| self.una >= end) {
             self.recovery = None;
             self.undo_left = None;
             self.rack.recovered();
             self.bbr.recovered();
         }
-        let _ = now;
     }
 
     /// Runs RACK, now or when its timer is due.
@@ -230,7 +228,7 @@ impl Sender {
     pub(super) fn start_recovery(&mut self) {
         if self.recovery.is_none() {
             self.recovery = Some(self.next);
-            self.undo_left = Some(0);
+            self.undo_left = None;
             self.bbr.recovery_started();
         }
     }

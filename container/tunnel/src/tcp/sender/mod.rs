@@ -101,7 +101,8 @@ pub(super) struct Sender {
 
     /// End of the losses being repaired.
     recovery: Option<u64>,
-    /// Retransmissions of this recovery the peer has not called needless; when none is left, nothing had been lost.
+    /// Retransmissions of this recovery the peer has not called needless, once there are any; when none is left, nothing
+    /// had been lost.
     undo_left: Option<u64>,
     duplicates: u32,
     window_limited: [bool; 2],

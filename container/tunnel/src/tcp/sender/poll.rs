@@ -120,8 +120,8 @@ impl Sender {
         let snapshot = self.delivery.snapshot(self.board.in_flight(), length, now);
         self.board.resend(id, snapshot, now);
         self.counters.retransmits += 1;
-        if let Some(left) = &mut self.undo_left {
-            *left += 1;
+        if self.recovery.is_some() {
+            self.undo_left = Some(self.undo_left.unwrap_or(0) + 1);
         }
         self.sent(length, now);
         Outgoing { start: sent.start, payload: sent.payload(), fin: sent.fin(), push: sent.push() }

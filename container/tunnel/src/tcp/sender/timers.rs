@@ -140,7 +140,6 @@ impl Sender {
         }
         // A window that was opened again after shrinking, or a lost probe: nothing else holds the first segment back.
         self.recovery = Some(self.next);
-        self.undo_left.get_or_insert(0);
         self.bbr.timed_out(self.board.in_flight());
         self.update_pacing();
     }

@@ -1,0 +1,68 @@
+//! What an endpoint answers its caller.
+
+use std::net::IpAddr;
+
+use super::{PEERS_MAX, Path, PeerId};
+use crate::packet::Packet;
+
+/// What an endpoint dropped, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// No WireGuard message, or a handshake message with a wrong first MAC.
+    pub invalid: u64,
+    /// Of a peer that does not exist, any more or at all.
+    pub unknown: u64,
+    /// Not authentic, a replay, or of a session that is over.
+    pub refused: u64,
+    /// Answered with a cookie, because too many handshakes came.
+    pub challenged: u64,
+    /// Handshakes of an address that sends too many in spite of its cookie.
+    pub limited: u64,
+    /// Inner packets that were no IP packet or came from an address that is not the peer's.
+    pub wrong_source: u64,
+}
+
+/// What came of a datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// A packet from a peer, with a source address that is the peer's.
+    Packet {
+        /// From whom.
+        peer: PeerId,
+        /// The packet, decrypted in place.
+        packet: Packet<'a>,
+    },
+    /// Nothing to deliver; there may be something to [`Endpoint::transmit`](super::Endpoint::transmit).
+    Nothing,
+}
+
+/// What came of a packet to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealed {
+    /// A datagram of this length has to go this way: the packet, or, while there is no session, the initiation of one; the
+    /// packet is kept then.
+    Datagram(usize, Path),
+    /// A session is being made; the packet is kept until then.
+    Kept,
+    /// There was no packet.
+    Nothing,
+    /// The peer is gone, or nobody knows where it is. Nothing was built.
+    Unreachable,
+}
+
+/// Why a peer cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddError {
+    /// There is a peer with this key.
+    #[error("there is a peer with this key already")]
+    Key,
+    /// The address belongs to another peer.
+    #[error("{0} belongs to another peer")]
+    Address(IpAddr),
+    /// Another peer has [`Addresses::All`](super::Addresses::All).
+    #[error("another peer is the way to all other addresses")]
+    Default,
+    /// The limit of 65,536 peers is reached.
+    #[error("an endpoint has at most {PEERS_MAX} peers")]
+    Full,
+}

@@ -1,0 +1,276 @@
+//! The host that Ebb runs on, the Internet beyond it, and what is needed to look at them.
+
+use std::cell::RefCell;
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sched::{CloneFlags, unshare};
+use tempfile::TempDir;
+
+use super::command::Output;
+use super::namespace::Namespace;
+use super::server::{Echo, Names, Web};
+
+/// Where clients reach the host. It is an address of the host itself, so no user may go there.
+pub const HOST: &str = "198.51.100.1";
+
+/// The same over IPv6.
+pub const HOST_V6: &str = "2001:db8:51::1";
+
+/// The host's address on the Internet's side.
+pub const HOST_OUTSIDE: &str = "45.45.45.254";
+
+/// A server on the Internet.
+pub const SERVER: &str = "45.45.45.1";
+
+/// The same over IPv6.
+pub const SERVER_V6: &str = "2a0e:45::1";
+
+/// A server in a private network that the host can reach.
+pub const PRIVATE: &str = "10.50.0.1";
+
+/// A server where clouds have their metadata service.
+pub const METADATA: &str = "169.254.169.254";
+
+/// A server where Azure has its wire server.
+pub const WIRE_SERVER: &str = "168.63.129.16";
+
+/// Names that the Internet knows.
+const NAMES: [(&str, &[&str]); 3] = [
+    ("www.ebb.example", &[SERVER, SERVER_V6]),
+    ("loopback.ebb.example", &["127.0.0.1"]),
+    ("metadata.ebb.example", &[METADATA]),
+];
+
+/// Programs of Debian that the tests use, and the packages they come in.
+const PROGRAMS: [(&str, &str); 10] = [
+    ("curl", "curl"),
+    ("ip", "iproute2"),
+    ("jq", "jq"),
+    ("nft", "nftables"),
+    ("ping", "iputils-ping"),
+    ("promtool", "prometheus"),
+    ("setpriv", "util-linux"),
+    ("wg", "wireguard-tools"),
+    ("wg-quick", "wireguard-tools"),
+    ("wireguard-go", "wireguard-go"),
+];
+
+/// Set to skip these tests where they cannot run.
+const SKIP: &str = "EBB_SKIP_E2E";
+
+/// Ends everything that lives in the given namespaces once nobody holds its standard input open. A gateway outlives the daemon
+/// on purpose, and would outlive a test that is killed.
+const KEEPER: &str = r#"
+read -r _
+for round in 1 2 3 4 5; do
+    for process in /proc/[0-9]*; do
+        here=$(readlink "$process/ns/net") || continue
+        for wanted in "$@"; do
+            [ "$here" = "$wanted" ] && kill -9 "${process#/proc/}"
+        done
+    done 2>/dev/null
+done
+"#;
+
+/// A world: build it first, so that it ends last.
+pub struct World {
+    /// Where the daemon and its gateways run.
+    pub host: Namespace,
+    /// Everything beyond the host.
+    pub internet: Namespace,
+    /// The web server of the Internet, on port 80 of all its addresses.
+    pub web: Web,
+    /// Sends UDP datagrams back, on port 7 of [`SERVER`].
+    pub echo: Echo,
+    /// The same on [`SERVER_V6`].
+    pub echo_v6: Echo,
+    /// The resolver that the host uses.
+    pub names: Names,
+    ebb: PathBuf,
+    keepers: RefCell<Vec<Child>>,
+    directory: TempDir,
+}
+
+impl World {
+    /// Builds a world in which `ebb` is the program under test; `EBB_UNDER_TEST` names another one. `None` when these tests are
+    /// to be skipped.
+    #[must_use]
+    pub fn build(ebb: &str) -> Option<Self> {
+        if let Some(missing) = missing() {
+            if env::var_os(SKIP).is_some_and(|value| value == "1") {
+                notice(&format!("SKIPPED, because {SKIP}=1: {missing}"));
+                return None;
+            }
+            panic!("an end-to-end test cannot run: {missing}. With {SKIP}=1 these tests are skipped instead");
+        }
+        let ebb = env::var_os("EBB_UNDER_TEST").map_or_else(|| PathBuf::from(ebb), PathBuf::from);
+        let directory =
+            tempfile::Builder::new().prefix("ebb-e2e-").tempdir().expect("a directory can be made");
+        // Gateways without privileges look for their files below it.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        fs::create_dir(directory.path().join("logs")).expect("it is ours");
+        let resolv_conf = directory.path().join("resolv.conf");
+        fs::write(&resolv_conf, format!("nameserver {SERVER}\n")).expect("it is ours");
+        let namespace = |name| Namespace::new(name, &resolv_conf).expect("namespaces are permitted");
+        let (host, internet) = (namespace("host"), namespace("internet"));
+        let keepers = vec![keeper(&host), keeper(&internet)];
+        wire(&host, &internet);
+        let at = |address: &str, port| SocketAddr::new(address.parse().expect("an address"), port);
+        Some(Self {
+            web: Web::start(&internet, at("::", 80)),
+            echo: Echo::start(&internet, at(SERVER, 7)),
+            echo_v6: Echo::start(&internet, at(SERVER_V6, 7)),
+            names: Names::start(&internet, at(SERVER, 53), &NAMES),
+            host,
+            internet,
+            ebb,
+            keepers: RefCell::new(keepers),
+            directory,
+        })
+    }
+    /// A namespace for one more client, the `number`th, with a way to the host and nowhere else.
+    #[must_use]
+    pub fn client_namespace(&self, number: u8) -> Namespace {
+        let resolv_conf = self.path(&format!("client{number}.resolv.conf"));
+        fs::write(&resolv_conf, "# nobody\n").expect("the world's directory is ours");
+        let name = format!("client{number}");
+        let namespace = Namespace::new(&name, &resolv_conf).expect("namespaces are permitted");
+        self.keepers.borrow_mut().push(keeper(&namespace));
+        let (here, there) = (format!("172.31.{number}.2/24"), format!("172.31.{number}.1/24"));
+        let (here_v6, there_v6) = (format!("2001:db8:{number}::2/64"), format!("2001:db8:{number}::1/64"));
+        namespace.connect(("eth0", &[&here, &here_v6]), &self.host, (&name, &[&there, &there_v6]));
+        namespace.ip(&format!("route add {HOST}/32 via 172.31.{number}.1"));
+        namespace.ip(&format!("-6 route add {HOST_V6}/128 via 2001:db8:{number}::1"));
+        namespace
+    }
+
+    /// The program under test.
+    #[must_use]
+    pub fn ebb_program(&self) -> &Path {
+        &self.ebb
+    }
+
+    /// A path in the world's own directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Where what programs print is kept.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.path("logs")
+    }
+
+    /// Runs `ebb` on the host.
+    pub fn ebb(&self, arguments: &[&str]) -> Output {
+        self.run(&self.host, self.ebb_command(arguments))
+    }
+
+    /// A command line of `ebb` for this world's state directory and document.
+    #[must_use]
+    pub fn ebb_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.ebb);
+        command
+            .args(arguments)
+            .env("EBB_STATE", self.path("state"))
+            .env("EBB_DOCUMENT", self.path("desired/desired-state.yaml"))
+            .current_dir(self.directory.path());
+        command
+    }
+
+    /// Runs a command in a namespace and waits for it. What it prints is kept, except configurations, which people ask for
+    /// because there is a private key in them.
+    pub fn run(&self, namespace: &Namespace, mut command: Command) -> Output {
+        let line = format!("{command:?}");
+        let secret = command.get_args().any(|argument| argument == "config" || argument == "keygen");
+        let output = namespace.run(move || command.stdin(Stdio::null()).output());
+        let output = output.unwrap_or_else(|error| panic!("cannot run {line}: {error}"));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let output = Output {
+            line,
+            status: output.status,
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        };
+        let stdout = if secret && output.status.success() { "" } else { &output.stdout };
+        self.note(&format!("$ {}\n{stdout}{}[{}]\n", output.line, output.stderr, output.status));
+        output
+    }
+
+    fn note(&self, text: &str) {
+        let path = self.logs().join("commands.log");
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        file.and_then(|mut file| file.write_all(text.as_bytes())).expect("the world's directory is ours");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for keeper in self.keepers.get_mut() {
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
+        }
+    }
+}
+
+/// Connects the host with the Internet.
+fn wire(host: &Namespace, internet: &Namespace) {
+    host.add_address("lo", &format!("{HOST}/32"));
+    host.add_address("lo", &format!("{HOST_V6}/128"));
+    host.connect(
+        ("outside", &[&format!("{HOST_OUTSIDE}/24"), "2a0e:45::fe/64"]),
+        internet,
+        ("eth0", &[&format!("{SERVER}/24"), &format!("{SERVER_V6}/64")]),
+    );
+    for address in [PRIVATE, METADATA, WIRE_SERVER] {
+        internet.add_address("eth0", &format!("{address}/32"));
+        host.ip(&format!("route add {address}/32 via {SERVER}"));
+    }
+    host.ip(&format!("route add default via {SERVER}"));
+    host.ip(&format!("-6 route add default via {SERVER_V6}"));
+    // Ping sockets need no privilege, but a group that the kernel lets have them.
+    host.sysctl("net/ipv4/ping_group_range", "0 2147483647");
+}
+
+/// Kills what lives in a namespace when the test ends.
+fn keeper(namespace: &Namespace) -> Child {
+    let mut keeper = Command::new("sh");
+    keeper.args(["-c", KEEPER, "keeper", namespace.link()]);
+    // Whoever ends the test by a signal to its group does not mean the keeper.
+    keeper.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    keeper.spawn().expect("sh can be run")
+}
+
+/// What these tests need and do not find.
+fn missing() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("it needs root, for network namespaces".to_owned());
+    }
+    // A thread of its own: the attempt must not move the test.
+    let permitted = std::thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)).join();
+    if !matches!(permitted, Ok(Ok(()))) {
+        return Some("it needs CAP_SYS_ADMIN and CAP_NET_ADMIN, for network namespaces".to_owned());
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        return Some("it needs /dev/net/tun, for wireguard-go".to_owned());
+    }
+    let directories: Vec<_> = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
+    let found = |program: &str| directories.iter().any(|directory| directory.join(program).exists());
+    let missing: Vec<_> = PROGRAMS.iter().filter(|(program, _)| !found(program)).collect();
+    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    let packages = packages.join(" ");
+    (!missing.is_empty()).then(|| format!("it needs the packages {packages}; `tests/run` installs them"))
+}
+
+#[expect(clippy::print_stderr, reason = "a test that does nothing must not look like one that passed")]
+fn notice(text: &str) {
+    eprintln!("{text}");
+}

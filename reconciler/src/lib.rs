@@ -12,6 +12,8 @@
 //! | [`engine`] | the loop that joins them |
 //! | [`http`], [`metrics`], [`cli`] | what people touch |
 
+#[cfg(feature = "azure")]
+pub mod azure;
 pub mod cli;
 pub mod client_config;
 mod clock;

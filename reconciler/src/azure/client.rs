@@ -6,11 +6,12 @@ use std::time::Duration;
 use azure_core::credentials::TokenCredential;
 use azure_core::error::ErrorKind;
 use azure_core::http::headers::{HeaderName, Headers};
-use azure_core::http::policies::Policy;
-use azure_core::http::policies::auth::BearerTokenAuthorizationPolicy;
+use azure_core::http::headers::AUTHORIZATION;
+use azure_core::http::policies::{Policy, PolicyResult};
 use azure_core::http::{
     ClientOptions, Context, Pipeline, PipelineSendOptions, Request, RetryOptions, Transport,
 };
+use async_trait::async_trait;
 use ebb_core::outcome::{Class, Failure};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -89,16 +90,13 @@ impl From<Unanswered> for Failure {
 }
 
 impl Client {
-    pub(super) fn new(transport: Transport, credential: Option<(Arc<dyn TokenCredential>, &str)>) -> Self {
+    pub(super) fn new(transport: Transport, authorize: Option<Arc<dyn Policy>>) -> Self {
         let options = ClientOptions {
             transport: Some(transport),
             // Whoever sends a request knows whether it may be sent again.
             retry: RetryOptions::none(),
             ..ClientOptions::default()
         };
-        let authorize = credential.map(|(credential, scope)| {
-            Arc::new(BearerTokenAuthorizationPolicy::new(credential, [scope])) as Arc<dyn Policy>
-        });
         let (name, version) = (option_env!("CARGO_PKG_NAME"), option_env!("CARGO_PKG_VERSION"));
         let authorize = authorize.into_iter().collect();
         Self { pipeline: Pipeline::new(name, version, options, Vec::new(), authorize, None) }
@@ -134,6 +132,27 @@ impl Client {
             "asked Azure"
         );
         Ok(answer)
+    }
+}
+
+/// Puts a token of Microsoft Entra on every request. The SDK's own policy refuses http even where the service is a program on the
+/// same machine; addresses are checked when they are read (see [`super::address`]). Credentials keep their tokens themselves.
+#[derive(Debug)]
+pub(super) struct Bearer {
+    pub(super) credential: Arc<dyn TokenCredential>,
+    pub(super) scope: String,
+}
+
+#[async_trait]
+#[expect(elided_lifetimes_in_paths, reason = "the trait's signature, which an explicit lifetime would not match")]
+impl Policy for Bearer {
+    async fn send(&self, context: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+        let token = self.credential.get_token(&[&self.scope], None).await?;
+        request.insert_header(AUTHORIZATION, format!("Bearer {}", token.token.secret()));
+        let Some((first, rest)) = next.split_first() else {
+            return Err(azure_core::Error::with_message(ErrorKind::Other, "a policy has nowhere to send to"));
+        };
+        first.send(context, request, rest).await
     }
 }
 
@@ -197,8 +216,8 @@ impl Answer {
     /// What Azure's support asks for.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
-        let header = |name| self.headers.get_optional_str(name);
-        header(&REQUEST_ID).or_else(|| header(&CORRELATION_ID))
+        let id = self.headers.get_optional_str(&REQUEST_ID);
+        id.or_else(|| self.headers.get_optional_str(&CORRELATION_ID))
     }
 
     /// How long to wait before asking again, if the answer says so: seconds or a date (RFC 9110, section 10.2.3).

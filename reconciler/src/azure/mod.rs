@@ -22,7 +22,7 @@ use azure_core::http::Transport;
 pub use client::{Answer, Client, Unanswered};
 pub use cloud::{Cloud, Endpoints};
 pub use credential::CredentialKind;
-pub use settings::{AzureError, AzureSettings, Tags};
+pub use settings::{AzureError, AzureSettings, Tags, address};
 pub use transport::Trust;
 
 /// A way into Azure.
@@ -68,7 +68,8 @@ impl Azure {
     /// A client for the service whose tokens have this scope, for example `https://management.azure.com/.default`.
     #[must_use]
     pub fn client(&self, scope: &str) -> Client {
-        Client::new(self.transport.clone(), Some((Arc::clone(&self.credential), scope)))
+        let bearer = client::Bearer { credential: Arc::clone(&self.credential), scope: scope.to_owned() };
+        Client::new(self.transport.clone(), Some(Arc::new(bearer)))
     }
 
     /// A client that identifies itself in no way, for example for addresses that carry a signature.

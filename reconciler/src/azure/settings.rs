@@ -1,6 +1,7 @@
 //! What people can set about Azure.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use azure_core::http::Url;
@@ -35,7 +36,7 @@ pub struct AzureSettings {
     /// Which cloud.
     #[arg(long = "azure-cloud", env = "EBB_AZURE_CLOUD", value_enum, default_value_t, value_name = "CLOUD")]
     pub cloud: Cloud,
-    /// Azure Resource Manager somewhere else, for other clouds and for tests. Only https is spoken.
+    /// Azure Resource Manager somewhere else, for other clouds and for tests: https, or http on this machine.
     #[arg(long = "azure-management", env = "EBB_AZURE_MANAGEMENT", value_name = "URL")]
     pub management: Option<String>,
     /// Microsoft Entra somewhere else.
@@ -101,10 +102,15 @@ impl AzureSettings {
     }
 }
 
-fn address(variable: &'static str, value: String) -> Result<Url, AzureError> {
+/// An address that tokens may be sent to: https, or http to this machine, where nobody listens in.
+///
+/// # Errors
+/// When it is something else; `variable` is where it came from.
+pub fn address(variable: &'static str, value: String) -> Result<Url, AzureError> {
     let wrong = |value: &str, why: String| AzureError::Wrong { variable, value: value.to_owned(), why };
     let url: Url = value.parse().map_err(|error| wrong(&value, format!("it is no address: {error}")))?;
-    if url.scheme() != "https" || url.cannot_be_a_base() {
+    let here = url.host_str().and_then(|host| host.parse::<IpAddr>().ok()).is_some_and(|ip| ip.is_loopback());
+    if url.cannot_be_a_base() || !(url.scheme() == "https" || (url.scheme() == "http" && here)) {
         return Err(wrong(&value, "tokens are sent there, so it has to begin with https://".to_owned()));
     }
     Ok(url)
@@ -188,7 +194,8 @@ mod tests {
             settings("https://127.0.0.1:8443").endpoints().unwrap().management_scope(),
             "https://127.0.0.1:8443/.default"
         );
-        for wrong in ["http://127.0.0.1:8080", "management.azure.com", "mailto:a@b"] {
+        assert!(settings("http://127.0.0.1:8080").endpoints().is_ok(), "nobody listens in");
+        for wrong in ["http://192.0.2.1:8080", "http://localhost.example", "management.azure.com", "mailto:a@b"] {
             assert!(settings(wrong).endpoints().is_err(), "{wrong}");
         }
     }

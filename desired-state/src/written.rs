@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use crate::reader::record;
 use crate::values::{
     AlwaysWord, Count, Cpu, EndMarker, HostName, IdleTimeout, Keepalive, Lifetime, List, LoadBalancerId, Map,
-    Memory, Mode, NoneWord, OneOrMore, Or, Port, Reason, Region, ResourceGroup, SubnetId, SubscriptionId, VersionNumber, Wake, Zone,
+    Memory, Mode, NoneWord, OneOrMore, Or, Port, Reason, Region, ResourceGroup, SubnetId, SubscriptionId,
+    VersionNumber, Wake, Zone,
 };
 use crate::{ApiKeyHash, Days, DeploymentName, Drift, Hours, SessionName, Signal, UserName};
 

@@ -158,12 +158,20 @@ mod tests {
     fn options_win_over_variables() {
         let variables = [("EBB_BOOT_FILE", "/a"), ("EBB_MEMORY_MIB", "64"), ("EBB_NO_GSO", "1")];
         let command = parse("run --boot /b --memory-mib 32", &variables).unwrap();
-        let expected =
-            Options { boot: BootPlace::File("/b".into()), memory: 32 << 20, segmentation: false, termination_log: None };
+        let expected = Options {
+            boot: BootPlace::File("/b".into()),
+            memory: 32 << 20,
+            segmentation: false,
+            termination_log: None,
+        };
         assert_eq!(command, Command::Run(expected));
         let command = parse("run", &variables[..1]).unwrap();
-        let expected =
-            Options { boot: BootPlace::File("/a".into()), memory: 256 << 20, segmentation: true, termination_log: None };
+        let expected = Options {
+            boot: BootPlace::File("/a".into()),
+            memory: 256 << 20,
+            segmentation: true,
+            termination_log: None,
+        };
         assert_eq!(command, Command::Run(expected));
     }
 

@@ -174,7 +174,9 @@ impl Value for ResourceGroup {
             if fits {
                 Ok(Self(text.to_owned()))
             } else {
-                Err("the name of a resource group has 1 to 90 letters, digits, `-`, `_`, `.`, `(` or `)`, and no `.` at the end")
+                Err(
+                    "the name of a resource group has 1 to 90 letters, digits, `-`, `_`, `.`, `(` or `)`, and no `.` at the end",
+                )
             }
         })
     }

@@ -42,9 +42,8 @@ impl Scope {
     #[must_use]
     pub fn of(document: &Document, records: &BTreeMap<SessionName, Record>) -> Self {
         let declared = document.sessions.iter().map(|session| (&session.name, &session.placement));
-        let remembered = records
-            .iter()
-            .filter_map(|(name, record)| Some((name, &record.run.as_ref()?.placement)));
+        let remembered =
+            records.iter().filter_map(|(name, record)| Some((name, &record.run.as_ref()?.placement)));
         let mut places: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for (name, placement) in declared.chain(remembered) {
             places.entry(name.clone()).or_default().insert(placement.clone());

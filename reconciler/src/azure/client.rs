@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
 use azure_core::error::ErrorKind;
-use azure_core::http::headers::{HeaderName, Headers};
 use azure_core::http::headers::AUTHORIZATION;
+use azure_core::http::headers::{HeaderName, Headers};
 use azure_core::http::policies::{Policy, PolicyResult};
 use azure_core::http::{
     ClientOptions, Context, Pipeline, PipelineSendOptions, Request, RetryOptions, Transport,
 };
-use async_trait::async_trait;
 use ebb_core::outcome::{Class, Failure};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -80,9 +80,9 @@ pub enum Unanswered {
 impl From<Unanswered> for Failure {
     fn from(error: Unanswered) -> Self {
         let class = match &error {
-            Unanswered::NotSent { .. } | Unanswered::Lost { .. } | Unanswered::NoToken { passing: true, .. } => {
-                Class::Transient
-            }
+            Unanswered::NotSent { .. }
+            | Unanswered::Lost { .. }
+            | Unanswered::NoToken { passing: true, .. } => Class::Transient,
             Unanswered::NoToken { passing: false, .. } => Class::Stalled,
         };
         Self::new(class, error.to_string())
@@ -144,7 +144,10 @@ pub(super) struct Bearer {
 }
 
 #[async_trait]
-#[expect(elided_lifetimes_in_paths, reason = "the trait's signature, which an explicit lifetime would not match")]
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "the trait's signature, which an explicit lifetime would not match"
+)]
 impl Policy for Bearer {
     async fn send(&self, context: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
         let token = self.credential.get_token(&[&self.scope], None).await?;
@@ -179,7 +182,9 @@ fn unanswered(host: String, error: &azure_core::Error) -> Unanswered {
 fn status_of(error: &azure_core::Error) -> Option<u16> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if let Some(status) = error.downcast_ref::<azure_core::Error>().and_then(azure_core::Error::http_status) {
+        if let Some(status) =
+            error.downcast_ref::<azure_core::Error>().and_then(azure_core::Error::http_status)
+        {
             return Some(status.into());
         }
         cause = error.source();
@@ -272,7 +277,8 @@ mod tests {
         let lost = unanswered("h".into(), &azure_core::Error::with_message(ErrorKind::Io, "reset by peer"));
         assert_eq!(Failure::from(lost.clone()).class, Class::Transient);
         assert!(lost.to_string().contains("nobody knows"), "{lost}");
-        let refused = unanswered("h".into(), &azure_core::Error::with_message(ErrorKind::Connection, "refused"));
+        let refused =
+            unanswered("h".into(), &azure_core::Error::with_message(ErrorKind::Connection, "refused"));
         assert!(matches!(refused, Unanswered::NotSent { .. }));
     }
 

@@ -31,8 +31,12 @@ impl Cloud {
     pub const fn addresses(self) -> (&'static str, &'static str) {
         match self {
             Self::Public => ("https://management.azure.com", "https://login.microsoftonline.com"),
-            Self::UsGovernment => ("https://management.usgovcloudapi.net", "https://login.microsoftonline.us"),
-            Self::China => ("https://management.chinacloudapi.cn", "https://login.partner.microsoftonline.cn"),
+            Self::UsGovernment => {
+                ("https://management.usgovcloudapi.net", "https://login.microsoftonline.us")
+            }
+            Self::China => {
+                ("https://management.chinacloudapi.cn", "https://login.partner.microsoftonline.cn")
+            }
         }
     }
 }

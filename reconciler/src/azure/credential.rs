@@ -40,7 +40,10 @@ struct Surroundings {
 impl Surroundings {
     fn look() -> Self {
         let has = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        Self { federated_token: has("AZURE_FEDERATED_TOKEN_FILE"), identity_endpoint: has("IDENTITY_ENDPOINT") }
+        Self {
+            federated_token: has("AZURE_FEDERATED_TOKEN_FILE"),
+            identity_endpoint: has("IDENTITY_ENDPOINT"),
+        }
     }
 }
 
@@ -79,17 +82,16 @@ pub(super) fn open(
     let credential = match kind {
         CredentialKind::Managed => {
             let user_assigned_id = settings.client_id.clone().map(UserAssignedId::ClientId);
-            // `non_exhaustive` hides what can be left out.
-            let mut options = ManagedIdentityCredentialOptions::default();
-            options.user_assigned_id = user_assigned_id;
-            options.client_options = client_options;
-            ManagedIdentityCredential::new(Some(options)).map(|credential| credential as Arc<dyn TokenCredential>)
+            let options = ManagedIdentityCredentialOptions { user_assigned_id, client_options };
+            ManagedIdentityCredential::new(Some(options))
+                .map(|credential| credential as Arc<dyn TokenCredential>)
         }
         CredentialKind::Workload => {
             let mut options = WorkloadIdentityCredentialOptions::default();
             options.client_id.clone_from(&settings.client_id);
             options.credential_options = ClientAssertionCredentialOptions { client_options };
-            WorkloadIdentityCredential::new(Some(options)).map(|credential| credential as Arc<dyn TokenCredential>)
+            WorkloadIdentityCredential::new(Some(options))
+                .map(|credential| credential as Arc<dyn TokenCredential>)
         }
         CredentialKind::Developer | CredentialKind::Auto => {
             DeveloperToolsCredential::new(None).map(|credential| credential as Arc<dyn TokenCredential>)

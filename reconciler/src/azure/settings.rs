@@ -129,11 +129,13 @@ impl FromStr for Tags {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut tags = BTreeMap::new();
         for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
-            let (name, value) =
-                pair.split_once('=').ok_or_else(|| format!("{pair:?} has no `=`; write NAME=VALUE,NAME=VALUE"))?;
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("{pair:?} has no `=`; write NAME=VALUE,NAME=VALUE"))?;
             let (name, value) = (name.trim(), value.trim());
             // "Use tags to organize your Azure resources": limits.
-            let fits = (1..=512).contains(&name.len()) && !name.contains(['<', '>', '%', '&', '\\', '?', '/']);
+            let fits =
+                (1..=512).contains(&name.len()) && !name.contains(['<', '>', '%', '&', '\\', '?', '/']);
             if !fits || value.len() > 256 {
                 return Err(format!(
                     "the tag {name:?} does not fit Azure's limits: a name of at most 512 characters without <>%&\\?/, a \
@@ -141,7 +143,9 @@ impl FromStr for Tags {
                 ));
             }
             if name.to_ascii_lowercase().starts_with("ebb-") {
-                return Err(format!("the tag {name:?} begins with `ebb-`; such tags mark what belongs to whom"));
+                return Err(format!(
+                    "the tag {name:?} begins with `ebb-`; such tags mark what belongs to whom"
+                ));
             }
             if tags.insert(name.to_owned(), value.to_owned()).is_some() {
                 return Err(format!("the tag {name:?} is given twice"));
@@ -162,10 +166,7 @@ mod tests {
     fn tags_are_read_as_they_are_written_in_shells_and_templates() {
         let tags: Tags = "Project=ebb, Environment=dev,Owner=a=b,CostCenter=".parse().unwrap();
         let pairs: Vec<_> = tags.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(
-            pairs,
-            [("CostCenter", ""), ("Environment", "dev"), ("Owner", "a=b"), ("Project", "ebb")]
-        );
+        assert_eq!(pairs, [("CostCenter", ""), ("Environment", "dev"), ("Owner", "a=b"), ("Project", "ebb")]);
         assert_eq!("".parse::<Tags>().unwrap(), Tags::default());
     }
 
@@ -195,7 +196,9 @@ mod tests {
             "https://127.0.0.1:8443/.default"
         );
         assert!(settings("http://127.0.0.1:8080").endpoints().is_ok(), "nobody listens in");
-        for wrong in ["http://192.0.2.1:8080", "http://localhost.example", "management.azure.com", "mailto:a@b"] {
+        for wrong in
+            ["http://192.0.2.1:8080", "http://localhost.example", "management.azure.com", "mailto:a@b"]
+        {
             assert!(settings(wrong).endpoints().is_err(), "{wrong}");
         }
     }

@@ -374,8 +374,7 @@ impl Engine {
     }
 
     fn take_news(&mut self, news: News) {
-        let evidence =
-            self.evidence.entry(news.session).or_insert_with(|| Evidence::none(news.run.clone()));
+        let evidence = self.evidence.entry(news.session).or_insert_with(|| Evidence::none(news.run.clone()));
         if evidence.run != news.run {
             *evidence = Evidence::none(news.run);
         }

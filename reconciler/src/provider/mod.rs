@@ -1,5 +1,7 @@
 //! Where gateways run.
 
+#[cfg(feature = "azure")]
+mod aci;
 mod local;
 
 use std::time::Duration;
@@ -11,6 +13,8 @@ use ebb_core::outcome::Failure;
 use ebb_core::spec::GatewaySpec;
 use ebb_wire::Boot;
 
+#[cfg(feature = "azure")]
+pub use aci::{AciProvider, AciSettings, Home};
 pub use local::{LocalProvider, LocalSettings};
 
 /// A place that runs gateways.

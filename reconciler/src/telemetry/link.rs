@@ -148,7 +148,11 @@ impl Worker {
             Reply::Telemetry(telemetry) => {
                 let now = clock::now();
                 let age = tunnel.last_handshake().unwrap_or_default();
-                self.tell(now.checked_sub(age).ok(), What::Report(Box::new(Report::new(&telemetry, Place::Tunnel, now)))).await;
+                self.tell(
+                    now.checked_sub(age).ok(),
+                    What::Report(Box::new(Report::new(&telemetry, Place::Tunnel, now))),
+                )
+                .await;
                 Ok(())
             }
             Reply::Refused(why) => Err(io::Error::other(why.to_string())),

@@ -158,8 +158,12 @@ impl World {
         let owner = (self.mutation != Some(Mutation::TouchForeign)).then_some(&desired.document.deployment);
         let asked_at = self.clock();
         let promised = self.provider.promised_lag;
-        let result =
-            self.provider.list(owner, as_of).map(|gateways| Observed { asked_at, lag: promised, gateways, unseen: BTreeMap::new() });
+        let result = self.provider.list(owner, as_of).map(|gateways| Observed {
+            asked_at,
+            lag: promised,
+            gateways,
+            unseen: BTreeMap::new(),
+        });
         let answer_at = self.now + self.pace.this_time(self.pace.list, &mut self.rng);
         daemon.listing = Some((answer_at, result));
     }

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_storm_never_exceeds_the_documented_buckets() {
-        for (kind, most) in [(Kind::Read, 250 + 25 * 60), (Kind::Write, 200 + 600), (Kind::Delete, 200 + 600)] {
+        for (kind, most) in [(Kind::Read, 250 + 25 * 60), (Kind::Write, 200 + 600), (Kind::Delete, 200 + 600)]
+        {
             let passed = passed(&Budget::default(), kind, 60);
             assert!((most - 30..=most).contains(&passed), "{kind:?}: {passed}");
         }

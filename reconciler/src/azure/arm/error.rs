@@ -54,14 +54,20 @@ impl From<&str> for Code {
     fn from(code: &str) -> Self {
         match code.trim_end_matches('.') {
             "ContainerGroupTransitioning" | "AnotherOperationInProgress" | "Conflict" => Self::Transitioning,
-            "ServiceUnavailable" | "InsufficientCapacity" | "ResourcesNotAvailable" | "SkuNotAvailable" => Self::NoCapacity,
-            "TooManyRequests" | "SubscriptionRequestsThrottled" | "ResourceRequestsThrottled" | "ResourceCollectionRequestsThrottled" => {
-                Self::TooManyRequests
+            "ServiceUnavailable" | "InsufficientCapacity" | "ResourcesNotAvailable" | "SkuNotAvailable" => {
+                Self::NoCapacity
             }
+            "TooManyRequests"
+            | "SubscriptionRequestsThrottled"
+            | "ResourceRequestsThrottled"
+            | "ResourceCollectionRequestsThrottled" => Self::TooManyRequests,
             "RegistryErrorResponse" => Self::Registry,
-            "InternalServerError" | "InternalError" | "ServerTimeout" | "GatewayTimeout" | "BadGateway" | "OperationPreempted" => {
-                Self::Internal
-            }
+            "InternalServerError"
+            | "InternalError"
+            | "ServerTimeout"
+            | "GatewayTimeout"
+            | "BadGateway"
+            | "OperationPreempted" => Self::Internal,
             "OperationNotAllowed" => Self::NotAllowedNow,
             "ContainerGroupQuotaReached" | "QuotaExceeded" | "ResourceQuotaExceeded" => Self::Quota,
             "InaccessibleImage" | "ImagePullFailure" | "InvalidImageRegistryCredentialType" => Self::Image,
@@ -75,13 +81,19 @@ impl From<&str> for Code {
             | "OsVersionNotSupported"
             | "LocationNotAvailableForResourceType"
             | "SpotPriorityContainerGroupNotSupportedForInboundConnectivity" => Self::Invalid,
-            "AuthorizationFailed" | "LinkedAuthorizationFailed" | "RequestDisallowedByPolicy" | "Forbidden" => Self::Forbidden,
-            "InvalidAuthenticationToken" | "ExpiredAuthenticationToken" | "InvalidAuthenticationTokenTenant" | "AuthenticationFailed" => {
-                Self::Unauthenticated
-            }
+            "AuthorizationFailed"
+            | "LinkedAuthorizationFailed"
+            | "RequestDisallowedByPolicy"
+            | "Forbidden" => Self::Forbidden,
+            "InvalidAuthenticationToken"
+            | "ExpiredAuthenticationToken"
+            | "InvalidAuthenticationTokenTenant"
+            | "AuthenticationFailed" => Self::Unauthenticated,
             "ResourceNotFound" | "NotFound" => Self::NotFound,
             "ResourceGroupNotFound" => Self::NoResourceGroup,
-            "SubscriptionNotFound" | "InvalidSubscriptionId" | "ReadOnlyDisabledSubscription" => Self::NoSubscription,
+            "SubscriptionNotFound" | "InvalidSubscriptionId" | "ReadOnlyDisabledSubscription" => {
+                Self::NoSubscription
+            }
             "MissingSubscriptionRegistration" => Self::NotRegistered,
             "ResourceGroupBeingDeleted" => Self::GroupGoing,
             "ResourceOperationFailure" | "DeploymentFailed" => Self::Wrapper,
@@ -131,15 +143,29 @@ impl Code {
     const fn advice(&self) -> Option<&'static str> {
         match self {
             Self::NoCapacity => Some("the region has no capacity at the moment; another region may have"),
-            Self::Quota => Some("ask for more quota, or let other container groups of the subscription end; `ebb doctor` shows the usage"),
-            Self::Image => Some("check EBB_GATEWAY_IMAGE, and that EBB_GATEWAY_IDENTITY has the role AcrPull on the registry"),
+            Self::Quota => Some(
+                "ask for more quota, or let other container groups of the subscription end; `ebb doctor` shows the usage",
+            ),
+            Self::Image => Some(
+                "check EBB_GATEWAY_IMAGE, and that EBB_GATEWAY_IDENTITY has the role AcrPull on the registry",
+            ),
             Self::DnsName => Some("the name is taken; give the deployment or the session another name"),
-            Self::Forbidden => Some("give the daemon's identity its role on the resource group; `ebb doctor` shows which"),
-            Self::Unauthenticated => Some("check EBB_AZURE_CREDENTIAL and EBB_AZURE_CLIENT_ID; `ebb doctor` shows what is used"),
-            Self::NoResourceGroup => Some("create the resource group, or correct `resourceGroup` or EBB_AZURE_RESOURCE_GROUP"),
-            Self::NoSubscription => Some("correct `subscription` or EBB_AZURE_SUBSCRIPTION, and check that the identity has a role there"),
+            Self::Forbidden => {
+                Some("give the daemon's identity its role on the resource group; `ebb doctor` shows which")
+            }
+            Self::Unauthenticated => {
+                Some("check EBB_AZURE_CREDENTIAL and EBB_AZURE_CLIENT_ID; `ebb doctor` shows what is used")
+            }
+            Self::NoResourceGroup => {
+                Some("create the resource group, or correct `resourceGroup` or EBB_AZURE_RESOURCE_GROUP")
+            }
+            Self::NoSubscription => Some(
+                "correct `subscription` or EBB_AZURE_SUBSCRIPTION, and check that the identity has a role there",
+            ),
             Self::NotRegistered => Some("run `az provider register --namespace Microsoft.ContainerInstance`"),
-            Self::Invalid => Some("this is a fault of Ebb, or of a setting that it passes on; please report it"),
+            Self::Invalid => {
+                Some("this is a fault of Ebb, or of a setting that it passes on; please report it")
+            }
             Self::Transitioning
             | Self::TooManyRequests
             | Self::Registry
@@ -186,7 +212,9 @@ impl Detail {
     /// The innermost error that says more than a wrapper around it.
     fn telling(&self) -> &Self {
         match self.details.first() {
-            Some(inner) if !inner.code.is_empty() && Code::from(self.code.as_str()) == Code::Wrapper => inner.telling(),
+            Some(inner) if !inner.code.is_empty() && Code::from(self.code.as_str()) == Code::Wrapper => {
+                inner.telling()
+            }
             _ => self,
         }
     }
@@ -272,7 +300,9 @@ mod tests {
 
     #[test]
     fn an_unknown_code_is_judged_by_its_status() {
-        for (status, expected) in [(503, Class::Transient), (409, Class::Conflict), (403, Class::Stalled), (400, Class::Fatal)] {
+        for (status, expected) in
+            [(503, Class::Transient), (409, Class::Conflict), (403, Class::Stalled), (400, Class::Fatal)]
+        {
             assert_eq!(class(status, "SomethingNew"), expected, "{status}");
         }
         assert!(matches!(class(429, "SomethingNew"), Class::Throttled { .. }));
@@ -290,13 +320,20 @@ mod tests {
     #[test]
     fn bodies_of_any_form_are_survived() {
         assert_eq!(refusal(502, "<html>Bad Gateway</html>").class(), Class::Transient);
-        assert_eq!(refusal(409, r#"{"code":"ContainerGroupTransitioning","message":""}"#).class(), Class::Conflict);
+        assert_eq!(
+            refusal(409, r#"{"code":"ContainerGroupTransitioning","message":""}"#).class(),
+            Class::Conflict
+        );
         assert!(refusal(418, "").failure("x").message.contains("418"));
     }
 
     #[test]
     fn a_missing_resource_group_is_not_taken_for_a_missing_group() {
-        let gone = |code| refusal(404, &format!(r#"{{"error":{{"code":"{code}","message":""}}}}"#)).code.means_the_resource_is_gone();
+        let gone = |code| {
+            refusal(404, &format!(r#"{{"error":{{"code":"{code}","message":""}}}}"#))
+                .code
+                .means_the_resource_is_gone()
+        };
         assert!(gone("ResourceNotFound"));
         assert!(!gone("ResourceGroupNotFound"));
         assert!(!gone("SubscriptionNotFound"));

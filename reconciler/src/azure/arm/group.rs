@@ -260,6 +260,10 @@ mod tests {
     #[test]
     fn no_name_leads_to_another_resource() {
         let id = GroupId { subscription: "s".into(), resource_group: "r/../x".into(), name: "g?a#b".into() };
-        assert!(id.path().ends_with("/resourceGroups/r_.._x/providers/Microsoft.ContainerInstance/containerGroups/g_a_b"));
+        assert!(
+            id.path().ends_with(
+                "/resourceGroups/r_.._x/providers/Microsoft.ContainerInstance/containerGroups/g_a_b"
+            )
+        );
     }
 }

@@ -23,10 +23,8 @@ use super::{Answer, Client};
 use crate::clock;
 
 pub use error::{Code, Refusal};
-pub use group::{
-    Container, ContainerState, Event, GroupId, GroupState, IpAddress, ProvisioningState, View,
-};
 pub use group::ContainerGroup;
+pub use group::{Container, ContainerState, Event, GroupId, GroupState, IpAddress, ProvisioningState, View};
 pub use operation::{Operation, Progress};
 
 /// Version of the container group API: the newest stable one that Microsoft's own SDKs use by default.
@@ -70,9 +68,16 @@ impl Arm {
     ///
     /// # Errors
     /// When any page of the listing cannot be had: half a listing would make gateways look gone.
-    pub async fn groups(&self, subscription: &str, resource_group: &str) -> Result<Vec<ContainerGroup>, Failure> {
+    pub async fn groups(
+        &self,
+        subscription: &str,
+        resource_group: &str,
+    ) -> Result<Vec<ContainerGroup>, Failure> {
         let what = format!("list the container groups of {resource_group}");
-        let path = format!("{}/providers/Microsoft.ContainerInstance/containerGroups", scope(subscription, resource_group));
+        let path = format!(
+            "{}/providers/Microsoft.ContainerInstance/containerGroups",
+            scope(subscription, resource_group)
+        );
         let mut groups = Vec::new();
         let mut url = Some(self.url(&path, &[]));
         for _ in 0..MOST_PAGES {
@@ -89,7 +94,8 @@ impl Arm {
     /// # Errors
     /// When nobody knows.
     pub async fn group(&self, id: &GroupId) -> Result<Option<ContainerGroup>, Failure> {
-        self.find(&self.url(&id.path(), &[]), &id.subscription, &format!("look at the container group {id}")).await
+        self.find(&self.url(&id.path(), &[]), &id.subscription, &format!("look at the container group {id}"))
+            .await
     }
 
     /// Creates or replaces a container group. Properties that are left out get their defaults, and the containers of an existing
@@ -99,7 +105,8 @@ impl Arm {
     /// When it was refused, or nobody knows.
     pub async fn put_group(&self, id: &GroupId, body: &Value) -> Result<Option<Operation>, Failure> {
         let what = format!("create the container group {id}");
-        let answer = self.ask(Method::Put, self.url(&id.path(), &[]), Some(body), &id.subscription, &what).await?;
+        let answer =
+            self.ask(Method::Put, self.url(&id.path(), &[]), Some(body), &id.subscription, &what).await?;
         Ok(Operation::announced(&answer, |link| self.own(link).ok()))
     }
 
@@ -110,7 +117,9 @@ impl Arm {
     pub async fn tag_group(&self, id: &GroupId, tags: &Value) -> Result<(), Failure> {
         let body = serde_json::json!({ "tags": tags });
         let what = format!("tag the container group {id}");
-        self.ask(Method::Patch, self.url(&id.path(), &[]), Some(&body), &id.subscription, &what).await.map(drop)
+        self.ask(Method::Patch, self.url(&id.path(), &[]), Some(&body), &id.subscription, &what)
+            .await
+            .map(drop)
     }
 
     /// Has a container group deleted. It is gone when [`Arm::group`] says so.
@@ -186,14 +195,26 @@ impl Arm {
     ///
     /// # Errors
     /// When it was refused, or nobody knows.
-    pub async fn write(&self, subscription: &str, path: &str, api_version: &str, body: &Value, what: &str) -> Result<(), Failure> {
+    pub async fn write(
+        &self,
+        subscription: &str,
+        path: &str,
+        api_version: &str,
+        body: &Value,
+        what: &str,
+    ) -> Result<(), Failure> {
         let mut url = self.management.clone();
         url.set_path(path);
         url.set_query(Some(&format!("api-version={api_version}")));
         self.ask(Method::Put, url, Some(body), subscription, what).await.map(drop)
     }
 
-    async fn find<T: DeserializeOwned>(&self, url: &Url, subscription: &str, what: &str) -> Result<Option<T>, Failure> {
+    async fn find<T: DeserializeOwned>(
+        &self,
+        url: &Url,
+        subscription: &str,
+        what: &str,
+    ) -> Result<Option<T>, Failure> {
         let answer = self.send(&self.call(Method::Get, url.clone(), subscription, what)).await?;
         if answer.status == 404 && Refusal::of(&answer).code.means_the_resource_is_gone() {
             return Ok(None);
@@ -201,7 +222,14 @@ impl Arm {
         accepted(answer, what)?.json().map(Some)
     }
 
-    async fn ask(&self, method: Method, url: Url, body: Option<&Value>, subscription: &str, what: &str) -> Result<Answer, Failure> {
+    async fn ask(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+        subscription: &str,
+        what: &str,
+    ) -> Result<Answer, Failure> {
         let call = Call { body, ..self.call(method, url, subscription, what) };
         accepted(self.send(&call).await?, what)
     }
@@ -219,7 +247,10 @@ impl Arm {
                 Ok(()) => break,
                 Err(budget::Wait::ForTurn(wait)) => tokio::time::sleep(wait).await,
                 Err(budget::Wait::AsAzureSaid(wait)) => {
-                    let message = format!("cannot {what}: Azure wants no requests of this kind for another {} s", wait.as_secs());
+                    let message = format!(
+                        "cannot {what}: Azure wants no requests of this kind for another {} s",
+                        wait.as_secs()
+                    );
                     return Err(Failure::new(throttled(wait), message));
                 }
             }
@@ -251,7 +282,8 @@ impl Arm {
     fn own(&self, link: &str) -> Result<Url, Failure> {
         let url: Option<Url> = link.parse().ok();
         url.filter(|url| url.origin() == self.management.origin()).ok_or_else(|| {
-            let message = format!("Azure answered with a link to {link:.200}, which is not on {}", self.management);
+            let message =
+                format!("Azure answered with a link to {link:.200}, which is not on {}", self.management);
             Failure::new(Class::Fatal, message)
         })
     }

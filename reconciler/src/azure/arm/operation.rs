@@ -76,7 +76,9 @@ impl Operation {
             let refusal = Refusal::of(answer);
             return match (self.announced_by, refusal.class()) {
                 // The place itself answers with what became of the operation.
-                (Header::Location, Class::Quota | Class::Stalled | Class::Fatal) => Ok(Progress::Failed(refusal.failure(what))),
+                (Header::Location, Class::Quota | Class::Stalled | Class::Fatal) => {
+                    Ok(Progress::Failed(refusal.failure(what)))
+                }
                 _ => Err(refusal.failure(what)),
             };
         }
@@ -99,7 +101,9 @@ impl Status {
         let event = self.properties.events.iter().rev().find(|event| !event.message.is_empty());
         let detail = match (&self.error, event) {
             (Some(error), _) if !error.code.is_empty() => error,
-            (_, Some(event)) => &Detail { code: event.name.clone(), message: event.message.clone(), details: Vec::new() },
+            (_, Some(event)) => {
+                &Detail { code: event.name.clone(), message: event.message.clone(), details: Vec::new() }
+            }
             _ => &Detail { code: self.status.clone(), ..Detail::default() },
         };
         Refusal::from_detail(409, detail).failure(what)
@@ -126,7 +130,8 @@ mod tests {
 
     #[test]
     fn operations_are_announced_in_three_ways() {
-        let both = [("azure-asyncoperation", "https://a/op"), ("location", "https://a/place"), ("retry-after", "7")];
+        let both =
+            [("azure-asyncoperation", "https://a/op"), ("location", "https://a/place"), ("retry-after", "7")];
         let operation = announced(201, &both).unwrap();
         assert_eq!((operation.url.as_str(), operation.wait), ("https://a/op", Duration::from_secs(7)));
         assert_eq!(announced(202, &both[1..2]).unwrap().url.as_str(), "https://a/place");
@@ -137,7 +142,9 @@ mod tests {
     fn a_failure_without_a_code_is_found_in_the_events() {
         let operation = announced(201, &[("azure-asyncoperation", "https://a/op")]).unwrap();
         let body = r#"{"status":"Failed","properties":{"events":[{"name":"InsufficientCapacity.","message":"none left"}]}}"#;
-        let Ok(Progress::Failed(failure)) = operation.progress(&answer(200, &[], body), "create g") else { panic!() };
+        let Ok(Progress::Failed(failure)) = operation.progress(&answer(200, &[], body), "create g") else {
+            panic!()
+        };
         assert_eq!(failure.class, Class::Quota);
         assert!(failure.message.contains("none left"), "{failure}");
     }
@@ -145,7 +152,9 @@ mod tests {
     #[test]
     fn an_unknown_status_goes_on() {
         let operation = announced(201, &[("azure-asyncoperation", "https://a/op")]).unwrap();
-        for (status, expected) in [("Repairing", Progress::Goes), ("InProgress", Progress::Goes), ("Succeeded", Progress::Done)] {
+        for (status, expected) in
+            [("Repairing", Progress::Goes), ("InProgress", Progress::Goes), ("Succeeded", Progress::Done)]
+        {
             let body = format!(r#"{{"status":"{status}"}}"#);
             assert_eq!(operation.progress(&answer(200, &[], &body), "x"), Ok(expected));
         }

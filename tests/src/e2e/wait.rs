@@ -28,6 +28,6 @@ pub fn now() -> Instant {
 }
 
 #[expect(clippy::disallowed_methods, reason = "between two looks at a condition")]
-pub(super) fn pause(duration: Duration) {
+pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }

@@ -276,7 +276,7 @@ module daemon 'modules/daemon.bicep' = if (!empty(daemonImage)) {
     gatewayGroupName: gatewayGroup.name
     document: empty(document) ? '${storage.outputs.blobEndpoint}/desired-state/desired-state.yaml' : document
     store: storage.outputs.tableEndpoint
-    secrets: vault.outputs.uri
+    vaultUri: vault.outputs.uri
     lock: '${storage.outputs.blobEndpoint}/leader/lock'
     replicas: replicas
     exposeApi: exposeApi

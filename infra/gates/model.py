@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,3 +68,11 @@ def lines(text: str, limit: int = 40) -> list[str]:
     """The lines of a tool's output that say something."""
     kept = [line for line in text.splitlines() if line.strip()]
     return kept[:limit] + ([f"... and {len(kept) - limit} more lines"] if len(kept) > limit else [])
+
+
+@dataclass(frozen=True)
+class Gate:
+    """`needs` are names of tools as `infra/check` installs them."""
+
+    check: Callable[[Context], Outcome]
+    needs: tuple[str, ...] = ()

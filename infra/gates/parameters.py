@@ -24,9 +24,7 @@ def parameters(context: Context) -> Outcome:
     except (OSError, tree.Malformed) as error:
         outcome.find("infra/main.bicep", str(error))
         return outcome
-    for one in declared.values():
-        if "secure" in one.decorators or SECRET.search(one.name):
-            outcome.find(f"infra/main.bicep:{one.line}", f"param {one.name} looks like a secret; the daemon reads secrets as its identity")
+    _secrets(context, outcome)
     keys: dict[str, set[str]] = {}
     for environment in ENVIRONMENTS:
         path = context.root / f"infra/main.parameters.{environment}.json"
@@ -41,6 +39,21 @@ def parameters(context: Context) -> Outcome:
             outcome.find(f"infra/main.parameters.{environment}.json", f"{name} is missing; other environments have it")
     _up(context, declared, outcome)
     return outcome
+
+
+def _secrets(context: Context, outcome: Outcome) -> None:
+    for path in context.bicep():
+        try:
+            params = tree.read(path).of("param")
+        except tree.Malformed as error:
+            outcome.find(context.name(path), str(error))
+            continue
+        for one in params:
+            if "secure" in one.decorators or SECRET.search(one.name):
+                outcome.find(
+                    f"{context.name(path)}:{one.line}",
+                    f"param {one.name} looks like a secret; no secret is a parameter, the daemon reads them as its identity",
+                )
 
 
 def _read(context: Context, path: Path, outcome: Outcome) -> dict | None:

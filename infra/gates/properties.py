@@ -17,20 +17,23 @@ KINDS = {"string", "int", "bool", "number", "any", "object", "array"}
 def properties(context: Context) -> Outcome:
     outcome = Outcome(unit="resources")
     schemas, newer = Schemas(context), JsonSchemas()
-    types: set[str] = set()
+    files: list[File] = []
     for path in context.bicep():
         try:
-            file = tree.read(path)
+            files.append(tree.read(path))
         except tree.Malformed as error:
             outcome.find(context.name(path), str(error))
-            continue
+    types = {one.type for file in files for one in file.of("resource")}
+    schemas.prefetch({one.partition("@")[0] for one in types})
+    for file in files:
         for one in file.of("resource"):
             _resource(context, file, one, schemas, newer, outcome)
-            types.add(one.type)
         _members(context, file, schemas, outcome)
     for one in sorted(types):
         if not re.fullmatch(r"[A-Za-z.]+(/[A-Za-z]+)+@\d{4}-\d\d-\d\d(-preview)?", one):
             outcome.find("infra", f"{one} is no resource type with a version")
+    if newer.absent:
+        outcome.find("EBB_AZURE_SCHEMA", f"there are no schemas in {newer.folder}")
     if newer.folder is None:
         outcome.notices.append("EBB_AZURE_SCHEMA names no folder with Microsoft's JSON Schemas; newer versions are not checked")
     return outcome

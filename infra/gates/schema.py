@@ -8,6 +8,7 @@
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +57,18 @@ class Schemas:
             for name in json.loads(path.read_text(encoding="utf-8"))
             if not name.startswith("$")
         }
+
+    def prefetch(self, type_names: set[str]) -> None:
+        """azmcp takes a second for a type, mostly to start; types do not wait for each other."""
+
+        def fetch(type_name: str) -> None:
+            try:
+                self.resource(type_name)
+            except Unknown:
+                pass
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            list(pool.map(fetch, sorted(type_names)))
 
     def resource(self, type_name: str) -> Resource:
         key = type_name.lower()
@@ -134,7 +147,9 @@ class JsonSchemas:
 
     def __init__(self) -> None:
         folder = os.environ.get("EBB_AZURE_SCHEMA")
+        # Given by hand or found by infra/check; a folder that is not there is a mistake in the former.
         self.folder = Path(folder) if folder else None
+        self.absent = self.folder is not None and not any(self.folder.glob("*.json"))
         self._resources: dict[str, tuple[str, dict, dict]] = {}
         for path in sorted(self.folder.glob("*.json")) if self.folder and self.folder.is_dir() else []:
             data = json.loads(path.read_text(encoding="utf-8"))

@@ -32,7 +32,7 @@ resource restarts 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   location: 'global'
   tags: tags
   properties: {
-    description: 'A replica of the daemon of Ebb restarted more than ten times in its life. Gateways go on, but sessions start and end late or not at all. See deploy/runbooks/troubleshooting.md.'
+    description: 'A replica of the daemon of Ebb restarted more than ten times in its life. Gateways go on, but sessions start and end late or not at all. See deploy/runbooks.md.'
     enabled: true
     severity: 1
     scopes: [
@@ -69,7 +69,7 @@ resource replicas 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   location: 'global'
   tags: tags
   properties: {
-    description: 'No daemon of Ebb runs. Gateways end themselves when their lease is over. See deploy/runbooks/troubleshooting.md.'
+    description: 'No daemon of Ebb runs. Gateways end themselves when their lease is over. See deploy/runbooks.md.'
     enabled: true
     severity: 1
     scopes: [

@@ -40,7 +40,7 @@ param document string
 param store string
 
 @description('Address of the vault.')
-param secrets string
+param vaultUri string
 
 @description('Address of the blob whose lease says who leads.')
 param lock string
@@ -129,7 +129,7 @@ resource app 'Microsoft.App/containerApps@2025-01-01' = {
             }
             {
               name: 'EBB_SECRETS'
-              value: secrets
+              value: vaultUri
             }
             {
               name: 'EBB_LOCK'

@@ -124,7 +124,7 @@ impl Api {
             if error.is_connect() {
                 ApiError::NoDaemon { address: self.address }
             } else {
-                self.strange(error)
+                self.strange(chain(&error))
             }
         })?;
         let status = response.status();
@@ -146,4 +146,10 @@ impl Api {
     fn strange(&self, why: impl ToString) -> ApiError {
         ApiError::Strange { address: self.address, why: why.to_string() }
     }
+}
+
+/// The error and its causes: hyper's own text names only the layer that failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

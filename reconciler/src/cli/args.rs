@@ -54,7 +54,7 @@ pub(super) enum Command {
     /// Check documents without a daemon.
     Validate {
         /// Files to check.
-        #[arg(default_value = "desired-state/desired-state.yaml", value_name = "FILE")]
+        #[arg(env = "EBB_DOCUMENT", default_value = "desired-state/desired-state.yaml", value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Print the JSON Schema of the document.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ebb_core::state::StateName;
+use ebb_tunnel::Time;
 use ebb_tunnel::client::ClientConfig;
 use ebb_wire::PrivateKey;
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ use super::inspect::{await_active, get, order};
 use super::target::Target;
 use super::{Failure, Outcome};
 use crate::client_config::Connection;
+use crate::clock;
 use crate::proxy::{self, Protocol, Uplink};
 use crate::tunnel::Tunnel;
 use crate::view::SessionView;
@@ -74,36 +76,59 @@ fn read_key(path: &Path) -> Result<PrivateKey, Failure> {
     text.trim().parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
+/// How long an answer of the daemon holds. A page opens dozens of connections at a time; one question is enough for them.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
 /// A session that is brought up again when it has ebbed away and somebody wants to use it.
 struct Session {
     api: Api,
     target: Target,
     own_key: Option<PrivateKey>,
     resolver: SocketAddr,
-    tunnel: Mutex<Tunnel>,
+    link: Mutex<Link>,
+}
+
+/// A tunnel to one run of the session's gateway.
+struct Link {
+    tunnel: Tunnel,
+    run: Option<String>,
+    checked_at: Time,
 }
 
 impl Session {
     async fn open(daemon: &Daemon, target: Target, own_key: Option<PrivateKey>) -> Result<Self, Failure> {
         let api = Api::open(daemon)?;
-        let (tunnel, connection) = bring_up(&api, &target, own_key.as_ref()).await?;
+        let (link, connection) = bring_up(&api, &target, own_key.as_ref()).await?;
         let resolver = SocketAddr::new(connection.gateway, 53);
-        Ok(Self { api, target, own_key, resolver, tunnel: Mutex::new(tunnel) })
+        Ok(Self { api, target, own_key, resolver, link: Mutex::new(link) })
+    }
+
+    /// Whether the gateway at the other end of the tunnel is there.
+    async fn is_usable(&self, link: &Link) -> bool {
+        match get(&self.api, &self.target.session).await {
+            // The keys of a tunnel belong to one run: the next one drops what is encrypted with them.
+            Ok(view) => view.state_name().is_up() && view.session_id == link.run,
+            // Without the daemon the gateway itself can be asked. One that is there answers at once.
+            Err(_) => {
+                link.tunnel.last_handshake().is_some_and(|age| age <= FRESH)
+                    || tokio::time::timeout(Duration::from_secs(2), link.tunnel.handshake()).await.is_ok()
+            }
+        }
     }
 }
 
 #[async_trait]
 impl Uplink for Session {
     async fn tunnel(&self) -> io::Result<Tunnel> {
-        let mut tunnel = self.tunnel.lock().await;
-        if tunnel.last_handshake().is_none_or(|age| age > FRESH) {
-            // Silence, or the gateway is gone. A gateway that is there answers at once.
-            if tokio::time::timeout(Duration::from_secs(2), tunnel.handshake()).await.is_err() {
+        let mut link = self.link.lock().await;
+        if clock::monotonic().since(link.checked_at) > ASK_AGAIN {
+            if !self.is_usable(&link).await {
                 let up = bring_up(&self.api, &self.target, self.own_key.as_ref()).await;
-                (*tunnel, _) = up.map_err(|failure| io::Error::other(failure.message))?;
+                (*link, _) = up.map_err(|failure| io::Error::other(failure.message))?;
             }
+            link.checked_at = clock::monotonic();
         }
-        Ok(tunnel.clone())
+        Ok(link.tunnel.clone())
     }
 
     fn resolver(&self) -> SocketAddr {
@@ -116,7 +141,7 @@ async fn bring_up(
     api: &Api,
     target: &Target,
     own_key: Option<&PrivateKey>,
-) -> Result<(Tunnel, Connection), Failure> {
+) -> Result<(Link, Connection), Failure> {
     let mut shown = None;
     let progress = |view: &SessionView| {
         let name = view.state_name();
@@ -128,7 +153,7 @@ async fn bring_up(
     if get(api, &target.session).await?.state_name() == StateName::Parked {
         order(api, &target.session, "start").await?;
     }
-    await_active(api, &target.session, progress).await?;
+    let view = await_active(api, &target.session, progress).await?;
     let path = format!("/api/sessions/{}/users/{}/connection", target.session, target.user);
     let connection: Connection = api.get(&path).await?;
     let private_key = match (own_key, &connection.private_key) {
@@ -157,7 +182,7 @@ async fn bring_up(
     };
     tokio::time::timeout(HANDSHAKE_PATIENCE, tunnel.handshake()).await.map_err(late)?;
     eprintln!("{target}: connected to {endpoint}");
-    Ok((tunnel, connection))
+    Ok((Link { tunnel, run: view.session_id, checked_at: clock::monotonic() }, connection))
 }
 
 async fn resolve(host: &str, port: u16) -> Result<SocketAddr, Failure> {

@@ -115,7 +115,7 @@ async fn with_runtime(command: Command, daemon: args::Daemon, output: args::Outp
         Command::Start { session, wait } => inspect::start(&daemon, &session, wait, output).await,
         Command::Stop { session, wait } => inspect::stop(&daemon, &session, wait, output).await,
         Command::Approve { revision } => inspect::approve(&daemon, revision, output).await,
-        Command::Config { target, qr, mtu } => config::config(&daemon, &target, qr, mtu).await,
+        Command::Config { target, qr, mtu } => config::config(&daemon, &target, qr, mtu, output).await,
         Command::Connect(options) => connect::connect(&daemon, options).await,
         Command::Validate { .. } | Command::Schema | Command::Keygen => unreachable!("needs no runtime"),
     }

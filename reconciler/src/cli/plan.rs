@@ -83,13 +83,15 @@ async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> R
     let records = store.records().await?.into_iter();
     let records = records.map(|(record, _)| (record.session.clone(), record)).collect();
     let scope = Scope::of(&document, &records);
+    let observed = settings.provider(&state)?.list(&scope).await?;
     let snapshot = Snapshot {
+        // Not before the listing: the planner does not believe one from the future.
         at: clock::now(),
         passes: 0,
         desired: None,
         source: SourceStatus { origin: name.clone(), ..SourceStatus::default() },
         records,
-        observed: Some(settings.provider(&state)?.list(&scope).await?),
+        observed: Some(observed),
         provider_error: None,
         evidence: BTreeMap::new(),
         keys,

@@ -35,8 +35,8 @@ impl Engine {
         self.look_up_keys().await;
         if let Some((plan, report)) = self.plan() {
             self.pass_at = report.next.map_or(self.pass_at, |at| clock::instant_at(at).min(self.pass_at));
-            self.start_steps(plan);
             self.remember(report);
+            self.start_steps(plan);
             self.keep_links();
         }
         let counters = &self.parts.counters;
@@ -137,13 +137,12 @@ impl Engine {
         }
     }
 
-    /// Keeps the report; what it does not say of sessions in flight is still as it was.
+    /// Keeps the report. Of a session whose last step is still being carried out the planner has only the record from before
+    /// it, so what was said when the step began stands: nobody sees a session go back and forth.
     fn remember(&mut self, mut report: Report) {
-        if let Some(old) = self.report.take() {
-            for (name, of_session) in old.sessions {
-                if self.in_flight.contains(&name) {
-                    report.sessions.entry(name).or_insert(of_session);
-                }
+        for (name, of_session) in self.report.take().into_iter().flat_map(|old| old.sessions) {
+            if self.in_flight.contains(&name) {
+                report.sessions.insert(name, of_session);
             }
         }
         self.report = Some(report);

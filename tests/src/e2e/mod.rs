@@ -28,4 +28,4 @@ pub use command::Output;
 pub use daemon::Daemon;
 pub use transfer::Download;
 pub use wait::eventually;
-pub use world::World;
+pub use world::{Place, World};

@@ -116,20 +116,24 @@ pub struct Download {
 }
 
 impl Download {
-    /// Begins to fetch `length` bytes from `server`, at most `rate` bytes a second if one is given.
+    /// Begins to fetch `length` bytes from `server`.
     #[must_use]
-    pub fn start(client: &Client<'_>, server: &str, length: u64, rate: Option<u64>) -> Self {
-        let rate = rate.map(|rate| rate.to_string());
-        let arguments = rate.as_ref().map_or(vec![], |rate| vec!["--limit-rate", rate]);
-        Self::with(&client.namespace, &arguments, server, length)
+    pub fn start(client: &Client<'_>, server: &str, length: u64) -> Self {
+        Self::with(&client.namespace, &[], &format!("{server}/bytes/{length}"), length)
     }
 
-    /// The same from any namespace, with these further arguments for `curl`.
+    /// The same, but only as fast as the server permits; see [`super::server::Web::permit`].
     #[must_use]
-    pub fn with(namespace: &Namespace, arguments: &[&str], server: &str, length: u64) -> Self {
+    pub fn gated(client: &Client<'_>, server: &str, length: u64) -> Self {
+        Self::with(&client.namespace, &[], &format!("{server}/gated/{length}"), length)
+    }
+
+    /// The same from any namespace, of any page, with these further arguments for `curl`.
+    #[must_use]
+    pub fn with(namespace: &Namespace, arguments: &[&str], page: &str, length: u64) -> Self {
         let mut command = Command::new("curl");
-        command.args(["-q", "-sS", "--fail", "--max-time", "120"]);
-        command.args(arguments).arg(format!("http://{server}/bytes/{length}"));
+        command.args(["-q", "-sS", "--no-buffer", "--fail", "--max-time", "120"]);
+        command.args(arguments).arg(format!("http://{page}"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut curl = namespace.run(move || command.spawn()).expect("curl can be run");
         let mut body = curl.stdout.take().expect("it is piped");
@@ -145,13 +149,11 @@ impl Download {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// Waits until this many more bytes have arrived; the download must not be over by then.
-    pub fn await_more(&self, bytes: u64, within: Duration) {
-        let target = self.progress() + bytes;
-        assert!(target < self.length, "the download is too short for this test");
-        eventually(&format!("{target} bytes arrive"), within, || {
+    /// Waits until this many bytes have arrived.
+    pub fn await_bytes(&self, bytes: u64, within: Duration) {
+        eventually(&format!("{bytes} bytes arrive"), within, || {
             let progress = self.progress();
-            if progress >= target { Ok(()) } else { Err(format!("{progress} bytes")) }
+            if progress >= bytes { Ok(()) } else { Err(format!("{progress} bytes")) }
         });
     }
 

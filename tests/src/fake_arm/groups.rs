@@ -181,10 +181,14 @@ impl Groups {
         }
         let group = self.groups.get(key).filter(|group| group.operation == id);
         let status = match group.map(|group| &group.phase) {
-            Some(Phase::Creating { .. }) | Some(Phase::Deleting { .. }) => return Some(json!({ "id": id, "status": "Running" })),
+            Some(Phase::Creating { .. }) | Some(Phase::Deleting { .. }) => {
+                return Some(json!({ "id": id, "status": "Running" }));
+            }
             Some(Phase::Made { .. }) | None => json!({ "id": id, "status": "Succeeded" }),
             // What people see: the status says no more than that, and the events tell why.
-            Some(Phase::Failed { event }) => json!({ "id": id, "status": "Failed", "properties": { "events": [event] } }),
+            Some(Phase::Failed { event }) => {
+                json!({ "id": id, "status": "Failed", "properties": { "events": [event] } })
+            }
         };
         self.operations.insert(id.to_owned(), (key.clone(), Some(status.clone())));
         Some(status)
@@ -243,7 +247,9 @@ impl Group {
     pub(super) fn standing(&self) -> Standing {
         match self.phase {
             Phase::Creating { until: Some(_), .. } | Phase::Deleting { .. } => Standing::Moving,
-            Phase::Creating { until: None, .. } | Phase::Made { .. } | Phase::Failed { .. } => Standing::Settled,
+            Phase::Creating { until: None, .. } | Phase::Made { .. } | Phase::Failed { .. } => {
+                Standing::Settled
+            }
         }
     }
 
@@ -304,9 +310,13 @@ impl Group {
             properties["instanceView"] = view;
             let state = match self.container.as_ref().map(Container::state) {
                 _ if state != "Succeeded" => json!({ "state": "Waiting", "detailStatus": "" }),
-                None | Some(State::Running) => json!({ "state": "Running", "startTime": "2026-11-21T00:00:00Z", "detailStatus": "" }),
+                None | Some(State::Running) => {
+                    json!({ "state": "Running", "startTime": "2026-11-21T00:00:00Z", "detailStatus": "" })
+                }
                 Some(State::Waiting) => json!({ "state": "Waiting", "detailStatus": "CrashLoopBackOff" }),
-                Some(State::Ended(code)) => json!({ "state": "Terminated", "exitCode": code, "detailStatus": "Completed" }),
+                Some(State::Ended(code)) => {
+                    json!({ "state": "Terminated", "exitCode": code, "detailStatus": "Completed" })
+                }
             };
             properties["containers"][0]["properties"]["instanceView"] =
                 json!({ "restartCount": self.starts.saturating_sub(1), "currentState": state, "events": [] });

@@ -21,10 +21,25 @@ pub(super) fn kind(asked: &Asked) -> (Kind, String) {
     let name = |index: usize| segments.get(index).map(|&name| name.to_owned()).unwrap_or_default();
     match lower.as_slice() {
         ["msi", "token"] => (Kind::Token, String::new()),
-        ["subscriptions", _, "resourcegroups", _, "providers", "microsoft.containerinstance", "containergroups"] => {
-            (Kind::List, String::new())
-        }
-        ["subscriptions", _, "resourcegroups", _, "providers", "microsoft.containerinstance", "containergroups", _] => {
+        [
+            "subscriptions",
+            _,
+            "resourcegroups",
+            _,
+            "providers",
+            "microsoft.containerinstance",
+            "containergroups",
+        ] => (Kind::List, String::new()),
+        [
+            "subscriptions",
+            _,
+            "resourcegroups",
+            _,
+            "providers",
+            "microsoft.containerinstance",
+            "containergroups",
+            _,
+        ] => {
             let kind = match asked.method {
                 Method::GET => Kind::Get,
                 Method::PUT => Kind::Put,
@@ -88,11 +103,12 @@ pub(super) fn answer(state: &mut State, kind: Kind, asked: &Asked) -> Answer {
             None => not_found(group),
         },
         Kind::Usage => {
-            let usage = |name: &str, current: usize, limit: usize| {
-                json!({ "unit": "Count", "currentValue": current, "limit": limit, "name": { "value": name, "localizedValue": name } })
-            };
+            let usage = |name: &str, current: usize, limit: usize| json!({ "unit": "Count", "currentValue": current, "limit": limit, "name": { "value": name, "localizedValue": name } });
             let groups = state.groups.all().count();
-            let usages = [usage("ContainerGroups", groups, state.behaviour.quota), usage("StandardCores", groups, 100)];
+            let usages = [
+                usage("ContainerGroups", groups, state.behaviour.quota),
+                usage("StandardCores", groups, 100),
+            ];
             Answer::new(200, json!({ "value": usages }))
         }
         Kind::Token | Kind::Other => Answer::error(404, "InvalidResourceType", "there is no such thing"),
@@ -118,7 +134,13 @@ fn refusal(state: &State, asked: &Asked) -> Option<Answer> {
         return Some(Answer::error(401, "InvalidAuthenticationToken", "The access token is invalid."));
     }
     match asked.query("api-version") {
-        None => return Some(Answer::error(400, "MissingApiVersionParameter", "The api-version query parameter is required.")),
+        None => {
+            return Some(Answer::error(
+                400,
+                "MissingApiVersionParameter",
+                "The api-version query parameter is required.",
+            ));
+        }
         Some(version) if !VERSIONS.contains(&version) => {
             return Some(Answer::error(400, "InvalidApiVersionParameter", format!("{version} is not known")));
         }
@@ -128,9 +150,13 @@ fn refusal(state: &State, asked: &Asked) -> Option<Answer> {
     if segments.get(1).is_none_or(|subscription| !subscription.eq_ignore_ascii_case(SUBSCRIPTION)) {
         return Some(Answer::error(404, "SubscriptionNotFound", "The subscription could not be found."));
     }
-    let group = segments.get(3).filter(|_| segments.get(2).is_some_and(|word| word.eq_ignore_ascii_case("resourceGroups")))?;
+    let group = segments
+        .get(3)
+        .filter(|_| segments.get(2).is_some_and(|word| word.eq_ignore_ascii_case("resourceGroups")))?;
     let known = state.behaviour.resource_groups.iter().any(|known| known.eq_ignore_ascii_case(group));
-    (!known).then(|| Answer::error(404, "ResourceGroupNotFound", format!("Resource group '{group}' could not be found.")))
+    (!known).then(|| {
+        Answer::error(404, "ResourceGroupNotFound", format!("Resource group '{group}' could not be found."))
+    })
 }
 
 fn not_found(id: &str) -> Answer {
@@ -145,14 +171,17 @@ fn list(state: &mut State, asked: &Asked) -> Answer {
     let listing = state.groups.listing(state.behaviour.list_lag);
     let all: Vec<&Value> = listing
         .iter()
-        .filter(|group| group["id"].as_str().is_some_and(|id| id.to_ascii_lowercase().starts_with(&format!("{scope}/"))))
+        .filter(|group| {
+            group["id"].as_str().is_some_and(|id| id.to_ascii_lowercase().starts_with(&format!("{scope}/")))
+        })
         .collect();
     let page: Vec<&Value> = all.iter().skip(skip).take(state.behaviour.page).copied().collect();
     let mut body = json!({ "value": page });
     let next = skip + page.len();
     if next < all.len() {
         let version = asked.query("api-version").unwrap_or_default();
-        body["nextLink"] = json!(format!("{}{}?api-version={version}&$skiptoken={next}", state.own, asked.path));
+        body["nextLink"] =
+            json!(format!("{}{}?api-version={version}&$skiptoken={next}", state.own, asked.path));
     }
     Answer::new(200, body)
 }
@@ -165,7 +194,10 @@ fn put(state: &mut State, id: &str, body: &Value) -> Answer {
     match state.groups.get(id).map(|group| group.standing()) {
         Some(Standing::Moving) => return transitioning(id),
         None if state.groups.all().count() >= state.behaviour.quota => {
-            let message = format!("Resource type 'Microsoft.ContainerInstance/containerGroups' container group quota '{}' exceeded", state.behaviour.quota);
+            let message = format!(
+                "Resource type 'Microsoft.ContainerInstance/containerGroups' container group quota '{}' exceeded",
+                state.behaviour.quota
+            );
             return Answer::error(400, "ContainerGroupQuotaReached", message);
         }
         Some(Standing::Settled) | None => {}
@@ -185,7 +217,9 @@ fn delete(state: &mut State, id: &str) -> Answer {
 }
 
 fn announced(answer: Answer, state: &State, location: &str, operation: &str) -> Answer {
-    let path = format!("subscriptions/{SUBSCRIPTION}/providers/Microsoft.ContainerInstance/locations/{location}/operations");
+    let path = format!(
+        "subscriptions/{SUBSCRIPTION}/providers/Microsoft.ContainerInstance/locations/{location}/operations"
+    );
     let url = format!("{}/{path}/{operation}?api-version=2018-06-01", state.own);
     // The service's own operations have an API version of another day; this one is known.
     let url = url.replace("2018-06-01", VERSIONS[1]);

@@ -49,7 +49,8 @@ fn checker(folder: &Path) -> Result<Checker, String> {
     let mut groups = read("containerInstance-2025-09-01.json")?;
     close(&mut groups);
     // What templates may have in place of a value is not for requests.
-    let expression = json!({ "definitions": { "expression": { "type": "string", "pattern": "^\\[([^\\[].*)?\\]$" } } });
+    let expression =
+        json!({ "definitions": { "expression": { "type": "string", "pattern": "^\\[([^\\[].*)?\\]$" } } });
     let (own, common) = (
         "https://schema.management.azure.com/schemas/2025-09-01/Microsoft.ContainerInstance.json",
         "https://schema.management.azure.com/schemas/common/definitions.json",
@@ -71,7 +72,10 @@ fn close(value: &mut Value) {
         items.iter_mut().for_each(close);
     }
     let Value::Object(object) = value else { return };
-    if object.get("properties").is_some_and(|properties| properties.as_object().is_some_and(|p| !p.is_empty())) {
+    if object
+        .get("properties")
+        .is_some_and(|properties| properties.as_object().is_some_and(|p| !p.is_empty()))
+    {
         object.entry("additionalProperties").or_insert(json!(false));
     }
     for name in ["cpu", "memoryInGB"] {
@@ -93,7 +97,11 @@ pub(super) fn check(id: &str, body: &Value) -> Result<(), String> {
         checker.schemas.validate(&resource, checker.index).map_err(|error| format!("{error:#}"))?;
     }
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if !(1..=63).contains(&name.len()) || !name.chars().all(fits) || name.starts_with('-') || name.ends_with('-') {
+    if !(1..=63).contains(&name.len())
+        || !name.chars().all(fits)
+        || name.starts_with('-')
+        || name.ends_with('-')
+    {
         return Err(format!("'{name}' is no name of a container group"));
     }
     if body["location"].as_str().is_none_or(|location| location.is_empty() || location == "local") {
@@ -103,7 +111,8 @@ pub(super) fn check(id: &str, body: &Value) -> Result<(), String> {
     let containers = properties["containers"].as_array().filter(|containers| !containers.is_empty());
     let containers = containers.ok_or("a group has at least one container")?;
     let address = &properties["ipAddress"];
-    let ports = address["ports"].as_array().filter(|ports| !ports.is_empty()).ok_or("MissingIpAddressPorts")?;
+    let ports =
+        address["ports"].as_array().filter(|ports| !ports.is_empty()).ok_or("MissingIpAddressPorts")?;
     if ports.len() > 5 {
         return Err("an address has at most 5 ports".to_owned());
     }

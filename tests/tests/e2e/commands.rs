@@ -23,8 +23,8 @@ fn every_command_speaks_json() {
     let status = json(&world, &["status"], 0);
     assert_eq!(status["sessions"][0]["state"], "active");
     assert_eq!(json(&world, &["explain", "home"], 0)["session"], "home");
-    assert_eq!(json(&world, &["plan"], 0)["plan"]["steps"], Value::Array(vec![]));
-    assert_eq!(json(&world, &["plan", "--at", "+1h"], 0)["plan"]["steps"], Value::Array(vec![]));
+    assert_eq!(json(&world, &["plan"], 0)["plan"], Value::Array(vec![]));
+    assert_eq!(json(&world, &["plan", "--at", "+1h"], 0)["plan"], Value::Array(vec![]));
     assert_eq!(json(&world, &["events"], 0)[0]["kind"], "vpn.provision.success");
     assert_eq!(json(&world, &["schema"], 0)["type"], "object");
     assert_eq!(json(&world, &["validate"], 0)[0]["valid"], true);

@@ -58,7 +58,7 @@ fn pages_come_through_both_proxies_of_a_session_that_was_parked() {
     assert_eq!(curl(&world, &["-x", HTTP, "http://wiki/page"]).success().stdout, PAGE);
     assert_eq!(curl(&world, &["-p", "-x", HTTP, "http://wiki/page"]).success().stdout, PAGE);
     for proxy in [["--socks5-hostname", SOCKS], ["-x", HTTP]] {
-        Download::with(&world.host, &proxy, "wiki", 20 << 20).finish();
+        Download::with(&world.host, &proxy, &format!("wiki/bytes/{}", 20 << 20), 20 << 20).finish();
     }
     daemon.await_session("home", "has seen the traffic", SOON, |view| {
         view.users[0].sent_bytes > 40 << 20 && view.users[0].handshake_at.is_some()

@@ -22,11 +22,13 @@ fn a_killed_daemon_takes_nobody_s_connection_along_and_its_successor_adopts_the_
     let alice = Client::connected(&world, 1, "alice", "home");
     let before = daemon.session("home").unwrap();
     let gateway = daemon.gateway("home");
-    let download = Download::start(&alice, SERVER, 40 << 20, Some(4 << 20));
-    download.await_more(1 << 20, SOON);
+    world.web.permit(1 << 20);
+    let download = Download::gated(&alice, SERVER, 3 << 20);
+    download.await_bytes(1 << 20, SOON);
 
     daemon.kill();
-    download.await_more(2 << 20, SOON);
+    world.web.permit(2 << 20);
+    download.await_bytes(2 << 20, SOON);
     assert!(lives(gateway));
     let refused = world.ebb(&["status"]).failure(1);
     assert!(refused.stderr.contains("no daemon answers at 127.0.0.1:9180"), "{refused}");
@@ -37,7 +39,7 @@ fn a_killed_daemon_takes_nobody_s_connection_along_and_its_successor_adopts_the_
     });
     assert_eq!(daemon.gateway("home"), gateway, "adopted, not replaced");
     assert_eq!((after.session_id, after.since), (before.session_id, before.since), "the same run");
-    download.await_more(1 << 20, SOON);
+    world.web.permit(3 << 20);
     download.finish();
     assert_eq!(daemon.gateway_log("home").matches("\"started\"").count(), 1);
 }

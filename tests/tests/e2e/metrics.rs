@@ -50,7 +50,7 @@ fn the_metrics_are_well_formed_and_tell_the_truth() {
     let alice = Client::connected(&world, 1, "alice", "home");
     let began = daemon.status().at.as_second();
     let length = 5 << 20;
-    Download::start(&alice, SERVER, length, None).finish();
+    Download::start(&alice, SERVER, length).finish();
 
     let text = eventually("the download shows", SOON * 2, || {
         let (status, text) = daemon.get("/metrics");

@@ -41,7 +41,7 @@ fn a_gateway_without_any_privilege_carries_everything() {
 
     let alice = Client::connected(&world, 1, "alice", "home");
     for server in [SERVER, &format!("[{SERVER_V6}]")] {
-        Download::start(&alice, server, 10 << 20, None).finish();
+        Download::start(&alice, server, 10 << 20).finish();
     }
     assert!(alice.pings(SERVER) && alice.pings(SERVER_V6));
     alice.fetch("http://www.ebb.example/page");

@@ -27,8 +27,8 @@ fn a_hundred_megabytes_arrive_byte_by_byte_both_ways() {
     daemon.await_state("home", StateName::Active, SOON);
     let alice = Client::connected(&world, 1, "alice", "home");
 
-    Download::start(&alice, SERVER, LONG, None).finish();
-    Download::start(&alice, &format!("[{SERVER_V6}]"), LONG / 4, None).finish();
+    Download::start(&alice, SERVER, LONG).finish();
+    Download::start(&alice, &format!("[{SERVER_V6}]"), LONG / 4).finish();
 
     let file = world.path("upload");
     Pattern::new().write(&mut File::create(&file).unwrap(), LONG).unwrap();
@@ -113,11 +113,11 @@ fn a_user_who_is_removed_loses_access_while_the_other_s_download_goes_on() {
     let gateway = daemon.gateway("home");
     let alice = Client::connected(&world, 1, "alice", "home");
     let bob = Client::connected(&world, 2, "bob", "home");
-    let (slow, length) = (4 << 20, 32 << 20);
-    let of_alice = Download::start(&alice, SERVER, length, Some(slow));
-    let of_bob = Download::start(&bob, SERVER, length, Some(slow));
-    of_alice.await_more(1 << 20, SOON);
-    of_bob.await_more(1 << 20, SOON);
+    world.web.permit(1 << 20);
+    let of_alice = Download::gated(&alice, SERVER, 2 << 20);
+    let of_bob = Download::gated(&bob, SERVER, 2 << 20);
+    of_alice.await_bytes(1 << 20, SOON);
+    of_bob.await_bytes(1 << 20, SOON);
     assert_eq!(connections(&world), 2);
 
     daemon.edit(&home(&["alice"], ""));
@@ -130,8 +130,9 @@ fn a_user_who_is_removed_loses_access_while_the_other_s_download_goes_on() {
         1 => Ok(()),
         other => Err(format!("{other} connections")),
     });
-    of_alice.await_more(1 << 20, SOON);
+    world.web.permit(2 << 20);
     of_alice.finish();
+    assert_eq!(of_bob.progress(), 1 << 20);
     drop(of_bob);
     assert_eq!(daemon.gateway("home"), gateway, "the gateway was not restarted");
 

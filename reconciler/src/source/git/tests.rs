@@ -203,6 +203,38 @@ async fn descent_is_known_even_when_the_copy_was_lost() {
 }
 
 #[tokio::test]
+async fn all_of_the_history_can_be_brought_where_it_is_needed() {
+    let world = World::new();
+    let first = world.commit("one", &[]);
+    world.commit("two", &[]);
+    let source = world.plain();
+    source.bring_tip(None).await.unwrap();
+    // Whether a server hands the commit out or not, its descendants are told from others.
+    let ended = source.fetch_as(source.location.reference.as_str(), TIP, History::All).await.unwrap();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert!(source.has(&first).await.unwrap());
+    assert_eq!(text(&source, Some(&base(&source, &first))).await, Ok("two".into()));
+}
+
+#[tokio::test]
+async fn a_copy_that_a_crash_has_left_half_done_is_fetched_anew() {
+    let world = World::new();
+    world.commit("one", &[]);
+    let source = world.plain();
+    source.fetch(None).await.unwrap();
+    fs::write(world.path("state/git/shallow.lock"), "").unwrap();
+    world.commit("two", &[]);
+    assert_eq!(text(&source, None).await, Err(Reason::FetchFailed));
+    assert_eq!(text(&source, None).await, Ok("two".into()));
+    for entry in fs::read_dir(world.path("state/git/objects/pack")).unwrap() {
+        fs::write(entry.unwrap().path(), "").unwrap();
+    }
+    fs::remove_file(world.path("state/git/shallow")).unwrap();
+    let _ = source.fetch(None).await;
+    assert_eq!(text(&source, None).await, Ok("two".into()));
+}
+
+#[tokio::test]
 async fn a_version_from_another_place_is_no_base() {
     let world = World::new();
     world.commit("one", &[]);

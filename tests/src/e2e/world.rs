@@ -67,18 +67,18 @@ const PROGRAMS: [(&str, &str); 12] = [
 /// Set to skip these tests where they cannot run.
 const SKIP: &str = "EBB_SKIP_E2E";
 
-/// Ends everything that lives in the given namespaces once nobody holds its standard input open. A gateway outlives the daemon
-/// on purpose, and would outlive a test that is killed.
+/// Ends everything that lives in the given namespace once nobody holds its standard input open. A gateway outlives the daemon
+/// on purpose, and would outlive a test that is killed. It holds the namespace open meanwhile: the kernel gives the number of one
+/// that is gone to the next, which may be another test's.
 const KEEPER: &str = r#"
+exec 3<"$1" || exit
+wanted=$(readlink "/proc/$$/fd/3")
 read -r _
 for round in 1 2 3 4 5; do
-    for process in /proc/[0-9]*; do
-        here=$(readlink "$process/ns/net") || continue
-        for wanted in "$@"; do
-            [ "$here" = "$wanted" ] && kill -9 "${process#/proc/}"
-        done
-    done 2>/dev/null
-done
+    inside=$(ls -l /proc/[0-9]*/ns/net | grep -F -- "-> $wanted" | sed 's|.*/proc/\([0-9]*\)/ns/net.*|\1|')
+    [ -n "$inside" ] || exit
+    kill -9 $inside
+done 2>/dev/null
 "#;
 
 /// A world: build it first, so that it ends last.
@@ -245,7 +245,7 @@ fn wire(host: &Namespace, internet: &Namespace) {
 /// Kills what lives in a namespace when the test ends.
 fn keeper(namespace: &Namespace) -> Child {
     let mut keeper = Command::new("sh");
-    keeper.args(["-c", KEEPER, "keeper", namespace.link()]);
+    keeper.args(["-c", KEEPER, "keeper", &namespace.path()]);
     // Whoever ends the test by a signal to its group does not mean the keeper.
     keeper.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     keeper.spawn().expect("sh can be run")

@@ -5,6 +5,7 @@
 //! history than is needed to see that a version follows the one in force.
 
 mod location;
+mod notes;
 mod program;
 mod settings;
 mod verify;
@@ -53,6 +54,7 @@ pub struct GitSource {
     token_file: Option<PathBuf>,
     ssh_command: Option<OsString>,
     allow_rewind: bool,
+    report: bool,
     poll: Duration,
     /// Two fetches into one repository would disturb each other.
     turn: Mutex<()>,
@@ -100,6 +102,7 @@ impl GitSource {
             token_file: settings.git_token_file.clone(),
             ssh_command: ssh_command.transpose()?,
             allow_rewind: settings.git_allow_rewind,
+            report: settings.git_report,
             poll: Duration::from_secs(settings.git_poll),
             turn: Mutex::default(),
             is_suspect: AtomicBool::new(false),
@@ -152,15 +155,19 @@ impl GitSource {
 
     /// Fetches `reference` as `name`.
     async fn fetch_as(&self, reference: &str, name: &str, history: History) -> Result<Ended, SourceError> {
+        let refspec = format!("+{reference}:{name}");
+        let mut options = vec!["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"];
+        options.extend(history.option());
+        self.network("fetch", &options, &refspec).await
+    }
+
+    /// Runs a command of git that talks to the repository.
+    async fn network(&self, command: &str, options: &[&str], refspec: &str) -> Result<Ended, SourceError> {
         let (mut config, mut variables) = (fixed(), Variables::new());
         config.extend(self.authorization()?);
         variables.push(("GIT_ALLOW_PROTOCOL", self.location.transport.as_str().into()));
         variables.extend(self.ssh_command.iter().map(|command| ("GIT_SSH_COMMAND", command.clone())));
-        let refspec = format!("+{reference}:{name}");
-        let mut arguments =
-            vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"];
-        arguments.extend(history.option());
-        arguments.extend(["--", &self.location.repository, &refspec]);
+        let arguments = [&[command], options, &["--", &self.location.repository, refspec]].concat();
         self.try_git(&arguments, &config, &variables, SHORT).await
     }
 
@@ -341,6 +348,14 @@ impl Source for GitSource {
             format!("git commit -S -m 'Bring back {path} of {short}'"),
             "git push".to_owned(),
         ]
+    }
+
+    fn reports(&self) -> bool {
+        self.report
+    }
+
+    async fn report(&self, revision: &Revision, deployment: &str, text: &str) -> Result<(), SourceError> {
+        self.note(&revision.0, deployment, text).await
     }
 
     fn verifies(&self) -> bool {

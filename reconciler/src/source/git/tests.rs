@@ -324,6 +324,31 @@ async fn a_commit_that_a_trusted_openpgp_key_signed_is_brought_and_no_other() {
 }
 
 #[tokio::test]
+async fn what_became_of_a_commit_is_noted_on_it() {
+    let world = World::new();
+    let first = world.commit("one", &[]);
+    let settings = GitSettings { git_report: true, ..GitSettings::default() };
+    let source = world.source("?ref=main", &settings);
+    assert!(source.reports() && !world.plain().reports());
+    let note = |commit: &str| world.git(&["notes", "--ref=ebb/home", "show", commit]);
+    let (revision, other) = (source.fetch(None).await.unwrap().revision, "ebb/prod");
+    source.report(&revision, "home", "on the way").await.unwrap();
+    assert_eq!(note(&first), "on the way");
+    source.report(&revision, "home", "settled").await.unwrap();
+    assert_eq!(note(&first), "settled");
+
+    // A copy that was lost takes no earlier note with it.
+    fs::remove_dir_all(world.path("state/git")).unwrap();
+    let second = world.commit("two", &[]);
+    let source = world.source("?ref=main", &settings);
+    let revision = source.fetch(None).await.unwrap().revision;
+    source.report(&revision, "home", "refused").await.unwrap();
+    source.report(&revision, "prod", "of another deployment").await.unwrap();
+    assert_eq!((note(&first), note(&second)), ("settled".to_owned(), "refused".to_owned()));
+    assert_eq!(world.git(&["notes", &format!("--ref={other}"), "show", &second]), "of another deployment");
+}
+
+#[tokio::test]
 async fn without_the_files_of_trusted_keys_nothing_is_brought() {
     let world = World::new();
     world.commit("one", &[]);

@@ -10,7 +10,7 @@ use crate::{Document, Session, SessionName, User, UserName};
 
 /// Settings of a session that are fixed while its gateway runs. A change of one of them needs a new gateway, which ends every
 /// connection through the old one.
-const FIXED: [&str; 5] = ["region", "size", "port", "network", "addresses"];
+const FIXED: [&str; 7] = ["region", "subscription", "resourceGroup", "size", "port", "network", "addresses"];
 
 /// Lists whose order means nothing.
 const SETS: [&str; 3] = ["users", "routes", "sourceIps"];

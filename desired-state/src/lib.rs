@@ -29,8 +29,9 @@ pub use problem::{Fault, Problem, Problems};
 pub use quantity::{Quantity, QuantityError};
 pub use schedule::{Days, Hours, Schedule, ScheduleError};
 pub use schema::SCHEMA;
-pub use session::{Addresses, Dns, Idle, Network, Session, Signal, Size};
+pub use session::{Addresses, Dns, Idle, Network, Placement, Session, Signal, Size};
 pub use text::MAX_BYTES;
+pub use values::reserved_by_aci;
 
 /// Version of the document format that this crate reads.
 pub const VERSION: u32 = 1;

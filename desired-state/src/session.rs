@@ -20,6 +20,9 @@ pub struct Session {
     pub users: Vec<UserName>,
     /// Where the gateway runs: an Azure region in its short form such as `eastus2`, or `local`.
     pub region: String,
+    /// Whose gateway it is in the eyes of Azure.
+    #[serde(flatten)]
+    pub placement: Placement,
     /// When the session counts as unused.
     #[serde(flatten)]
     pub idle: Idle,
@@ -60,6 +63,7 @@ impl Session {
             name,
             users,
             region: region.into(),
+            placement: Placement::default(),
             idle: Idle::default(),
             max_lifetime: None,
             until: None,
@@ -86,6 +90,26 @@ impl Session {
             IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
             IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
         ]
+    }
+}
+
+/// Where in Azure a gateway is kept. What is missing is as the daemon is set up. Gateways of this machine have no such place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// Id of the subscription, in lower case.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub subscription: Option<String>,
+    /// Name of the resource group, 1 to 90 characters. Azure compares it without regard to case.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resource_group: Option<String>,
+}
+
+impl Placement {
+    /// Whether everything is as the daemon is set up.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

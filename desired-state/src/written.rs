@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use crate::reader::record;
 use crate::values::{
     AlwaysWord, Count, Cpu, EndMarker, HostName, IdleTimeout, Keepalive, Lifetime, List, LoadBalancerId, Map,
-    Memory, Mode, NoneWord, OneOrMore, Or, Port, Reason, Region, SubnetId, VersionNumber, Wake, Zone,
+    Memory, Mode, NoneWord, OneOrMore, Or, Port, Reason, Region, ResourceGroup, SubnetId, SubscriptionId,
+    VersionNumber, Wake, Zone,
 };
 use crate::{ApiKeyHash, Days, DeploymentName, Drift, Hours, SessionName, Signal, UserName};
 
@@ -122,6 +123,11 @@ record! {
         /// Where the gateway runs: an Azure region in its short form such as `eastus2`, or `local`.
         /// Every session needs one, its own or that of `defaults`.
         optional region "region": Region,
+        /// In an Azure region: id of the subscription that the gateway runs in and is billed to. The default is the daemon's own.
+        optional subscription "subscription": SubscriptionId,
+        /// In an Azure region: name of the resource group that the gateway belongs to. It has to exist, and the daemon needs
+        /// its role there. The default is the daemon's own.
+        optional resource_group "resourceGroup": ResourceGroup,
         /// Without use for this long the session is torn down: `5s` to `24h`, with `idleSignal: handshake` at least `3m`.
         optional idle_timeout "idleTimeout": IdleTimeout = "10m",
         /// What counts as use: `traffic` is data packets and open connections; `handshake` is WireGuard's handshake,

@@ -13,6 +13,8 @@
 //! | [`http`], [`metrics`], [`cli`] | what people touch |
 
 mod atomic;
+#[cfg(feature = "azure")]
+pub mod azure;
 pub mod cli;
 pub mod client_config;
 mod clock;

@@ -80,7 +80,12 @@ pub fn of_merge(from: Document, to: Document, now: Timestamp, until: Option<Time
         gateways: sessions.zip(1..).map(|(session, n)| (session.name.clone(), placeholder(n))).collect(),
         users: users.zip(1 << 16..).map(|(user, n)| (user.name.clone(), placeholder(n))).collect(),
     };
-    let nothing = Observed { asked_at: now, gateways: BTreeMap::new(), lag: SignedDuration::ZERO };
+    let nothing = Observed {
+        asked_at: now,
+        gateways: BTreeMap::new(),
+        lag: SignedDuration::ZERO,
+        unseen: BTreeMap::new(),
+    };
     let Settled { records, observed, evidence } = settled(&Inputs {
         desired: &desired,
         records: &BTreeMap::new(),

@@ -8,6 +8,10 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
+#[cfg(feature = "azure")]
+use crate::azure::{Azure, AzureError, AzureSettings};
+#[cfg(feature = "azure")]
+use crate::provider::{AciProvider, AciSettings};
 use crate::provider::{LocalProvider, LocalSettings, Provider};
 use crate::secrets::{FileSecrets, Secrets};
 use crate::source::{FileSource, GitSettings, GitSource, LocationError, Source};
@@ -42,6 +46,10 @@ pub struct Settings {
     /// A gateway program to use for local gateways instead of this one.
     #[arg(long, env = "EBB_GATEWAY", value_name = "PROGRAM")]
     pub gateway: Option<PathBuf>,
+    /// Azure.
+    #[cfg(feature = "azure")]
+    #[command(flatten)]
+    pub azure: AzureSettings,
 }
 
 /// Where gateways run.
@@ -49,6 +57,9 @@ pub struct Settings {
 pub enum ProviderKind {
     /// As processes of this machine.
     Local,
+    /// On Azure Container Instances.
+    #[cfg(feature = "azure")]
+    Aci,
 }
 
 /// Why an adapter cannot be had.
@@ -78,6 +89,10 @@ pub enum SetupError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Azure cannot be used.
+    #[cfg(feature = "azure")]
+    #[error(transparent)]
+    Azure(#[from] AzureError),
 }
 
 fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, SetupError> {
@@ -113,6 +128,11 @@ impl Settings {
                 let settings =
                     LocalSettings { state: state.to_owned(), advertise: self.advertise.clone(), program };
                 Ok(Arc::new(at(state, LocalProvider::open(settings))?))
+            }
+            #[cfg(feature = "azure")]
+            ProviderKind::Aci => {
+                let settings = AciSettings::of(&self.azure)?;
+                Ok(Arc::new(AciProvider::new(&Azure::open(&self.azure)?, settings)))
             }
         }
     }

@@ -1,4 +1,5 @@
 //! Tests of Ebb that need more than one part, and the worlds they happen in.
 
 pub mod e2e;
+pub mod fake_arm;
 pub mod sim;

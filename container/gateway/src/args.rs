@@ -19,6 +19,7 @@ health  exits 0 only if the gateway on that port of this machine (network namesp
 
 Options, and the variables that stand in for them:
   --boot FILE      EBB_BOOT_FILE   boot file, written by the daemon
+                   EBB_BOOT        its text, where no file can be put
   --memory-mib N   EBB_MEMORY_MIB  most memory for the buffers of TCP flows, in MiB [256]
   --no-gso         EBB_NO_GSO=1    do not let the kernel cut chains of datagrams (UDP_SEGMENT)
   --termination-log FILE  EBB_TERMINATION_LOG  where to write exit status and reason when the work is done
@@ -43,8 +44,8 @@ pub enum Command {
 /// How to serve.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The boot file.
-    pub boot: PathBuf,
+    /// Where the boot file is.
+    pub boot: BootPlace,
     /// Bytes for buffers.
     pub memory: usize,
     /// Whether to use UDP_SEGMENT where the kernel has it.
@@ -53,13 +54,25 @@ pub struct Options {
     pub termination_log: Option<PathBuf>,
 }
 
+/// Where a boot file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootPlace {
+    /// In a file.
+    File(PathBuf),
+    /// In the variable `EBB_BOOT`. Its text is not kept here: it holds a private key.
+    Variable,
+}
+
+/// The variable that can hold a boot file.
+pub const BOOT_VARIABLE: &str = "EBB_BOOT";
+
 /// Which gateway is meant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Target {
     /// The one with this port.
     Port(u16),
     /// The one with this boot file.
-    Boot(PathBuf),
+    Boot(BootPlace),
 }
 
 /// Why a command line cannot be understood.
@@ -72,7 +85,7 @@ pub enum UsageError {
     #[error("say `run` or `health`")]
     NoCommand,
     /// No boot file is named.
-    #[error("name the boot file: --boot FILE, or EBB_BOOT_FILE")]
+    #[error("name the boot file: --boot FILE, EBB_BOOT_FILE, or its text in EBB_BOOT")]
     NoBoot,
     /// A number is out of its range.
     #[error("{0} is not a number of MiB between 1 and 1048576")]
@@ -87,7 +100,8 @@ impl Command {
     ) -> Result<Self, UsageError> {
         let mut parser = Parser::from_args(arguments);
         let mut command = None;
-        let mut boot = variable("EBB_BOOT_FILE").map(PathBuf::from);
+        let file = variable("EBB_BOOT_FILE").map(|path| BootPlace::File(path.into()));
+        let mut boot = file.or_else(|| variable(BOOT_VARIABLE).map(|_| BootPlace::Variable));
         let mut memory = variable("EBB_MEMORY_MIB");
         let mut segmentation = variable("EBB_NO_GSO").is_none_or(|value| value.is_empty() || value == "0");
         let mut termination_log = variable("EBB_TERMINATION_LOG").map(PathBuf::from);
@@ -96,7 +110,7 @@ impl Command {
             match argument {
                 Arg::Short('h') | Arg::Long("help") => return Ok(Self::Help),
                 Arg::Short('V') | Arg::Long("version") => return Ok(Self::Version),
-                Arg::Long("boot") => boot = Some(parser.value()?.into()),
+                Arg::Long("boot") => boot = Some(BootPlace::File(parser.value()?.into())),
                 Arg::Long("memory-mib") => memory = Some(parser.value()?),
                 Arg::Long("no-gso") => segmentation = false,
                 Arg::Long("termination-log") => termination_log = Some(parser.value()?.into()),
@@ -144,12 +158,20 @@ mod tests {
     fn options_win_over_variables() {
         let variables = [("EBB_BOOT_FILE", "/a"), ("EBB_MEMORY_MIB", "64"), ("EBB_NO_GSO", "1")];
         let command = parse("run --boot /b --memory-mib 32", &variables).unwrap();
-        let expected =
-            Options { boot: "/b".into(), memory: 32 << 20, segmentation: false, termination_log: None };
+        let expected = Options {
+            boot: BootPlace::File("/b".into()),
+            memory: 32 << 20,
+            segmentation: false,
+            termination_log: None,
+        };
         assert_eq!(command, Command::Run(expected));
         let command = parse("run", &variables[..1]).unwrap();
-        let expected =
-            Options { boot: "/a".into(), memory: 256 << 20, segmentation: true, termination_log: None };
+        let expected = Options {
+            boot: BootPlace::File("/a".into()),
+            memory: 256 << 20,
+            segmentation: true,
+            termination_log: None,
+        };
         assert_eq!(command, Command::Run(expected));
     }
 
@@ -157,7 +179,15 @@ mod tests {
     fn health_takes_a_port_or_a_boot_file() {
         assert_eq!(parse("health --port 41820", &[]).unwrap(), Command::Health(Target::Port(41820)));
         let from_file = parse("health", &[("EBB_BOOT_FILE", "/a")]).unwrap();
-        assert_eq!(from_file, Command::Health(Target::Boot("/a".into())));
+        assert_eq!(from_file, Command::Health(Target::Boot(BootPlace::File("/a".into()))));
+    }
+
+    #[test]
+    fn a_boot_file_may_come_in_a_variable_and_a_named_file_wins() {
+        let variables = [("EBB_BOOT", "{}"), ("EBB_BOOT_FILE", "/a")];
+        let health = |variables: &[_]| parse("health", variables).unwrap();
+        assert_eq!(health(&variables[..1]), Command::Health(Target::Boot(BootPlace::Variable)));
+        assert_eq!(health(&variables), Command::Health(Target::Boot(BootPlace::File("/a".into()))));
     }
 
     #[test]

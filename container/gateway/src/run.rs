@@ -8,8 +8,9 @@ use ebb_tunnel::Time;
 use ebb_wire::{Boot, BootError, control_network};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use zeroize::Zeroizing;
 
-use crate::args::Options;
+use crate::args::{BOOT_VARIABLE, BootPlace, Options};
 use crate::clock::Clock;
 use crate::health::{Health, HealthError};
 use crate::log::Log;
@@ -33,19 +34,22 @@ pub enum ReadBootError {
         /// Why not.
         error: io::Error,
     },
+    /// It should be in a variable and is not.
+    #[error("EBB_BOOT does not hold a boot file: it is not set, or not text")]
+    Variable,
     /// It is something else than a boot file.
-    #[error("{path}: {error}", path = .path.display())]
+    #[error("{place}: {error}")]
     Content {
-        /// Which file.
-        path: PathBuf,
+        /// Where it is.
+        place: String,
         /// What is wrong.
         error: BootError,
     },
     /// The session's network is the control network.
-    #[error("{path}: the session's network {network} overlaps the control network {control}", path = .path.display(), control = control_network())]
+    #[error("{place}: the session's network {network} overlaps the control network {control}", control = control_network())]
     Network {
-        /// Which file.
-        path: PathBuf,
+        /// Where it is.
+        place: String,
         /// The session's network.
         network: ipnet::Ipv6Net,
     },
@@ -82,19 +86,32 @@ pub enum Failure {
 ///
 /// # Errors
 /// See [`ReadBootError`]. No error quotes the file: it holds a private key.
-pub fn read_boot(path: &Path) -> Result<Boot, ReadBootError> {
+pub fn read_boot(place: &BootPlace) -> Result<Boot, ReadBootError> {
+    let (text, place) = match place {
+        BootPlace::File(path) => (read_file(path)?, path.display().to_string()),
+        BootPlace::Variable => {
+            let missing = |_| ReadBootError::Variable;
+            (std::env::var(BOOT_VARIABLE).map(Zeroizing::new).map_err(missing)?, BOOT_VARIABLE.to_owned())
+        }
+    };
+    let boot = match Boot::parse(&text) {
+        Ok(boot) => boot,
+        Err(error) => return Err(ReadBootError::Content { place, error }),
+    };
+    let control = control_network();
+    if boot.ipv6.contains(&control) || control.contains(&boot.ipv6) {
+        return Err(ReadBootError::Network { place, network: boot.ipv6 });
+    }
+    Ok(boot)
+}
+
+fn read_file(path: &Path) -> Result<Zeroizing<String>, ReadBootError> {
     let file = |error| ReadBootError::File { path: path.to_owned(), error };
     let length = std::fs::metadata(path).map_err(file)?.len();
     if length > BOOT_MAX {
         return Err(file(io::Error::other("it is far too long for a boot file")));
     }
-    let text = std::fs::read_to_string(path).map_err(file)?;
-    let boot = Boot::parse(&text).map_err(|error| ReadBootError::Content { path: path.to_owned(), error })?;
-    let control = control_network();
-    if boot.ipv6.contains(&control) || control.contains(&boot.ipv6) {
-        return Err(ReadBootError::Network { path: path.to_owned(), network: boot.ipv6 });
-    }
-    Ok(boot)
+    std::fs::read_to_string(path).map(Zeroizing::new).map_err(file)
 }
 
 /// Serves until a signal or the end of the lease.

@@ -51,6 +51,7 @@ pub(super) fn check(
             settings::check(&session.settings, cx);
         });
         checked.check_region(cx);
+        checked.check_placement(cx);
         checked.check_network(cx);
         checked.check_idle(cx);
         checked.check_addresses(cx);
@@ -116,6 +117,22 @@ impl Checked<'_> {
             let help =
                 "add `region: local` to run on this machine, or an Azure region such as `region: eastus2`";
             self.inside(cx, |cx| cx.report(self.mark, "`region` is missing, here and in `defaults`", help));
+        }
+    }
+
+    fn check_placement(&self, cx: &mut Cx<'_>) {
+        // From `defaults` they are meant for the sessions of which they can be true.
+        let Settings { subscription, resource_group, .. } = &self.session.settings;
+        let marks = [
+            ("subscription", subscription.as_ref().map(|at| at.mark)),
+            ("resourceGroup", resource_group.as_ref().map(|at| at.mark)),
+        ];
+        for (name, mark) in marks {
+            if let Some(mark) = mark.filter(|_| self.merged.region() == Some(LOCAL)) {
+                let message = format!("a gateway on this machine has no `{name}`");
+                let help = "name an Azure region, or leave it out";
+                self.inside(cx, |cx| cx.field(name, |cx| cx.report(mark, message, help)));
+            }
         }
     }
 
@@ -251,6 +268,7 @@ pub(super) fn session(written: written::Session, defaults: &Settings) -> Option<
         name: name?.value,
         users: values(users?.value),
         region: merged.region()?.to_owned(),
+        placement: merged.placement(),
         idle: merged.idle(),
         max_lifetime: merged.max_lifetime(),
         until: until.map(|at| at.value),

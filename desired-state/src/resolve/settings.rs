@@ -9,11 +9,13 @@ use super::nets;
 use crate::reader::{At, Cx};
 use crate::values::Mode;
 use crate::written::{self, Settings};
-use crate::{Addresses, Days, Dns, Hours, Idle, Network, Schedule, Session, Signal, Size};
+use crate::{Addresses, Days, Dns, Hours, Idle, Network, Placement, Schedule, Session, Signal, Size};
 
 pub(super) fn none() -> Settings {
     Settings {
         region: None,
+        subscription: None,
+        resource_group: None,
         idle_timeout: None,
         idle_signal: None,
         max_lifetime: None,
@@ -137,6 +139,13 @@ impl<'a> Merged<'a> {
 
     pub(super) fn region(&self) -> Option<&'a str> {
         Some(&self.pick(|s| &s.region)?.at.value.0)
+    }
+
+    pub(super) fn placement(&self) -> Placement {
+        Placement {
+            subscription: self.pick(|s| &s.subscription).map(|found| found.at.value.0.clone()),
+            resource_group: self.pick(|s| &s.resource_group).map(|found| found.at.value.0.clone()),
+        }
     }
 
     pub(super) fn idle(&self) -> Idle {

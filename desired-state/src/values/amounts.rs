@@ -119,6 +119,12 @@ const RESERVED: [RangeInclusive<u16>; 9] = [
     49152..=65534,
 ];
 
+/// The range of ports around `port` that Azure Container Instances reserves, if it lies in one.
+#[must_use]
+pub fn reserved_by_aci(port: u16) -> Option<RangeInclusive<u16>> {
+    RESERVED.into_iter().find(|range| range.contains(&port))
+}
+
 /// The one port below 1024: networks that let nothing else out often let QUIC out, which uses it.
 const QUIC: u16 = 443;
 
@@ -140,7 +146,7 @@ impl Value for Port {
             );
             return None;
         }
-        if let Some(range) = RESERVED.iter().find(|range| range.contains(&port)) {
+        if let Some(range) = reserved_by_aci(port) {
             let (first, last) = (range.start(), range.end());
             let message = match (port, first == last) {
                 (WIREGUARD, _) => format!(

@@ -5,8 +5,9 @@ mod names;
 mod nets;
 mod times;
 
+pub use amounts::reserved_by_aci;
 pub(crate) use amounts::{Count, Cpu, EndMarker, Memory, Port, VersionNumber};
-pub(crate) use names::{LoadBalancerId, Mode, Reason, Region, SubnetId, Wake};
+pub(crate) use names::{LoadBalancerId, Mode, Reason, Region, ResourceGroup, SubnetId, SubscriptionId, Wake};
 pub(crate) use nets::HostName;
 pub(crate) use times::{IdleTimeout, Keepalive, Lifetime, Zone};
 

@@ -130,6 +130,63 @@ impl Value for Region {
     }
 }
 
+/// A subscription of Azure.
+#[derive(Debug, Clone)]
+pub(crate) struct SubscriptionId(pub String);
+
+impl Value for SubscriptionId {
+    const EXPECTED: &'static str = "the id of a subscription";
+
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        let text = cx.text(node, Self::EXPECTED)?;
+        let groups: Vec<&str> = text.split('-').collect();
+        let fits = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+            && groups.iter().all(|group| group.bytes().all(|b| b.is_ascii_hexdigit()));
+        if fits {
+            // Azure prints it in either case.
+            return Some(Self(text.to_ascii_lowercase()));
+        }
+        let help = "it has the form 00000000-0000-0000-0000-000000000000; `az account list -o table` prints those you have";
+        cx.report(node.mark, "this is not the id of a subscription", help);
+        None
+    }
+
+    #[cfg(test)]
+    fn schema() -> serde_json::Value {
+        let pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$";
+        serde_json::json!({ "type": "string", "pattern": pattern })
+    }
+}
+
+/// A resource group of Azure. Microsoft.Resources/resourceGroups: 1 to 90 characters, no period at the end ("Naming rules and
+/// restrictions for Azure resources"); of the letters Azure allows, those of ASCII.
+#[derive(Debug, Clone)]
+pub(crate) struct ResourceGroup(pub String);
+
+impl Value for ResourceGroup {
+    const EXPECTED: &'static str = "the name of a resource group";
+
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        parsed(node, cx, Self::EXPECTED, |text| {
+            let fits = (1..=90).contains(&text.len())
+                && !text.ends_with('.')
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.()".contains(&b));
+            if fits {
+                Ok(Self(text.to_owned()))
+            } else {
+                Err(
+                    "the name of a resource group has 1 to 90 letters, digits, `-`, `_`, `.`, `(` or `)`, and no `.` at the end",
+                )
+            }
+        })
+    }
+
+    #[cfg(test)]
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "type": "string", "pattern": "^[-A-Za-z0-9_.()]{0,89}[-A-Za-z0-9_()]$" })
+    }
+}
+
 /// Why something is suspended.
 #[derive(Debug)]
 pub(crate) struct Reason(pub String);

@@ -44,6 +44,8 @@ sessions:
   - name: alice-east
     users: [alice]
     region: eastus2
+    subscription: 3F2504E0-4F89-11D3-9A0C-0305E82C3301
+    resourceGroup: rg-ebb
     idleTimeout: 10m
     maxLifetime: 12h
     until: 2026-12-31T00:00:00Z
@@ -60,6 +62,8 @@ sessions:
 fn a_document_with_every_setting_is_read_as_written() {
     let document = parse(COMPLETE).unwrap();
     let session = &document.sessions[0];
+    assert_eq!(session.placement.subscription.as_deref(), Some("3f2504e0-4f89-11d3-9a0c-0305e82c3301"));
+    assert_eq!(session.placement.resource_group.as_deref(), Some("rg-ebb"));
     assert_eq!(session.max_lifetime, Some(Duration::from_hours(12)));
     assert_eq!(session.until, Some("2026-12-31T00:00:00Z".parse().unwrap()));
     assert_eq!(session.wake.as_deref(), Some("2026-11-21"));

@@ -41,6 +41,10 @@ pub enum ConditionKind {
     DocumentAccepted,
     /// Of the deployment: the version in force carries a signature that is trusted.
     SourceVerified,
+    /// It is known what the provider has for the session.
+    ProviderKnown,
+    /// What the gateway says through its tunnel and what it logs tell one story.
+    EvidenceAgrees,
 }
 
 impl ConditionKind {
@@ -57,6 +61,8 @@ impl ConditionKind {
             Self::Detached => "Detached",
             Self::DocumentAccepted => "DocumentAccepted",
             Self::SourceVerified => "SourceVerified",
+            Self::ProviderKnown => "ProviderKnown",
+            Self::EvidenceAgrees => "EvidenceAgrees",
         }
     }
 }
@@ -90,6 +96,10 @@ pub mod reasons {
     pub const CLOCK_JUMP: &str = "ClockJump";
     /// The gateway restarted.
     pub const RESTARTED: &str = "Restarted";
+    /// The log shows that the gateway lives; through the tunnel it cannot be reached.
+    pub const TUNNEL_UNREACHABLE: &str = "TunnelUnreachable";
+    /// Two reports exclude each other.
+    pub const CONTRADICTION: &str = "Contradiction";
     /// More teardowns at once than `limits.maxTeardownsPerPass`.
     pub const TOO_MANY_TEARDOWNS: &str = "TooManyTeardowns";
     /// A key is missing.
@@ -125,7 +135,9 @@ impl Condition {
             ConditionKind::TelemetryKnown
             | ConditionKind::Progressing
             | ConditionKind::DocumentAccepted
-            | ConditionKind::SourceVerified => self.status != Status::True,
+            | ConditionKind::SourceVerified
+            | ConditionKind::ProviderKnown
+            | ConditionKind::EvidenceAgrees => self.status != Status::True,
             ConditionKind::Ready | ConditionKind::Configured => false,
         }
     }

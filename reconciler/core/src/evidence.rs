@@ -6,6 +6,7 @@ use ebb_wire::{Digest, PublicKey, Telemetry};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::condition::reasons;
 use crate::names::RunId;
 
 /// What the daemon knows of one gateway from talking to it.
@@ -18,8 +19,118 @@ pub struct Evidence {
     pub handshake_at: Option<Timestamp>,
     /// The newest report, from whichever place it came.
     pub report: Option<Report>,
+    /// The newest one from the other place.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub other: Option<Report>,
     /// Why the last attempt to reach the gateway through the tunnel failed, if it did.
     pub error: Option<String>,
+}
+
+impl Evidence {
+    /// Nothing is known of `run` yet.
+    #[must_use]
+    pub fn none(run: RunId) -> Self {
+        Self { run, handshake_at: None, report: None, other: None, error: None }
+    }
+
+    /// Takes up a report. One that is older than what is known from the same place says nothing.
+    pub fn take(&mut self, report: Report) {
+        let place = report.place;
+        let known = [self.report.take(), self.other.take()].into_iter().flatten();
+        let (same, other): (Vec<_>, Vec<_>) = known.partition(|known| known.place == place);
+        let same = same.into_iter().chain([report]).max_by_key(|report| report.taken_at);
+        let mut newest_first: Vec<_> = same.into_iter().chain(other).collect();
+        newest_first.sort_by_key(|report| std::cmp::Reverse(report.taken_at));
+        let mut reports = newest_first.into_iter();
+        (self.report, self.other) = (reports.next(), reports.next());
+    }
+
+    /// In what the two places exclude each other, if they do.
+    #[must_use]
+    pub fn disagreement(&self) -> Option<Disagreement> {
+        let newest = self.report.as_ref()?;
+        if let Some(contradiction) = self.other.as_ref().and_then(|other| contradiction(newest, other)) {
+            return Some(contradiction);
+        }
+        match (newest.place, &self.error) {
+            (Place::Logs, Some(error)) => {
+                Some(Disagreement::Unreachable { logged_at: newest.taken_at, error: error.clone() })
+            }
+            (Place::Logs | Place::Tunnel, _) => None,
+        }
+    }
+}
+
+/// How the tunnel and the log can disagree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disagreement {
+    /// The log shows that the gateway lives, and it does not answer through its tunnel.
+    Unreachable {
+        /// Time of the line.
+        logged_at: Timestamp,
+        /// Why it cannot be reached.
+        error: String,
+    },
+    /// While one gateway ran, another one wrote to the log.
+    TwoGateways {
+        /// Time of the other's line.
+        logged_at: Timestamp,
+    },
+    /// A counter of one gateway went down.
+    Rewound,
+}
+
+impl Disagreement {
+    /// One word, as in conditions.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => reasons::TUNNEL_UNREACHABLE,
+            Self::TwoGateways { .. } | Self::Rewound => reasons::CONTRADICTION,
+        }
+    }
+}
+
+impl std::fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable { logged_at, error } => write!(
+                f,
+                "the gateway wrote to its log at {logged_at} and does not answer through its tunnel ({error}): \
+                 something between the daemon and the gateway drops UDP, or its address has changed"
+            ),
+            Self::TwoGateways { logged_at } => write!(
+                f,
+                "another gateway wrote to the log at {logged_at} while the one in the tunnel ran: \
+                 two gateways run under one name; look for a second container and end it"
+            ),
+            Self::Rewound => f.write_str(
+                "the log and the tunnel report different traffic for the same moment: \
+                 one of them is not from this gateway",
+            ),
+        }
+    }
+}
+
+/// Log lines carry the gateway's wall clock; clocks that agree better than this count as agreeing.
+const CLOCKS_AGREE: SignedDuration = SignedDuration::from_mins(1);
+
+fn contradiction(one: &Report, two: &Report) -> Option<Disagreement> {
+    let (tunnel, log) = if one.place == Place::Tunnel { (one, two) } else { (two, one) };
+    if tunnel.boot != log.boot {
+        let began = tunnel.started_at.checked_add(CLOCKS_AGREE).unwrap_or(Timestamp::MAX);
+        let during = began < log.taken_at && log.taken_at < tunnel.taken_at;
+        return during.then_some(Disagreement::TwoGateways { logged_at: log.taken_at });
+    }
+    // On the gateway's own clock, which both quote.
+    let uptime = |report: &Report| report.taken_at.duration_since(report.started_at);
+    let (earlier, later) = if uptime(tunnel) < uptime(log) { (tunnel, log) } else { (log, tunnel) };
+    let rewound = later.peers.iter().any(|(key, after)| {
+        earlier.peers.get(key).is_some_and(|before| {
+            before.received_bytes > after.received_bytes || before.sent_bytes > after.sent_bytes
+        })
+    });
+    rewound.then_some(Disagreement::Rewound)
 }
 
 /// Where a report came from.

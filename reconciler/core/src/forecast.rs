@@ -176,6 +176,7 @@ impl World {
                 buffered_bytes: 0,
                 refused: 0,
             }),
+            other: None,
             error: None,
         }
     }

@@ -7,7 +7,7 @@ use ebb_desired_state::{Idle, Signal};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Evidence, Moment, Place, Report};
+use crate::evidence::{Disagreement, Evidence, Moment, Place, Report};
 
 /// Three polls at the slowest pace ([`POLL_INTERVAL`]) may fail before telemetry counts as stale.
 pub const STALE_AFTER: SignedDuration = SignedDuration::from_secs(45);
@@ -124,6 +124,11 @@ pub enum Doubt {
         /// When it restarted.
         at: Timestamp,
     },
+    /// Two reports exclude each other; nobody can say which one is the gateway's.
+    Contradiction {
+        /// In what.
+        what: String,
+    },
 }
 
 impl std::fmt::Display for Doubt {
@@ -140,6 +145,7 @@ impl std::fmt::Display for Doubt {
             Self::Restarted { at } => {
                 write!(f, "the gateway restarted at {at} and has not been up for a whole idle timeout")
             }
+            Self::Contradiction { what } => f.write_str(what),
         }
     }
 }
@@ -155,6 +161,14 @@ pub fn verdict(idle: &Idle, memory: &Memory<'_>, evidence: Option<&Evidence>, no
     let Some(report) = evidence.and_then(|evidence| evidence.report.as_ref()) else {
         return Verdict::Unknown { why: Doubt::NoTelemetry };
     };
+    let contradiction = evidence.and_then(Evidence::disagreement).filter(|found| match found {
+        // The log alone is evidence enough.
+        Disagreement::Unreachable { .. } => false,
+        Disagreement::TwoGateways { .. } | Disagreement::Rewound => true,
+    });
+    if let Some(found) = contradiction {
+        return Verdict::Unknown { why: Doubt::Contradiction { what: found.to_string() } };
+    }
     if let Some(why) = distrust(report, now) {
         return Verdict::Unknown { why };
     }
@@ -282,6 +296,7 @@ mod tests {
                 buffered_bytes: 0,
                 refused: 0,
             }),
+            other: None,
             error: None,
         }
     }

@@ -1,13 +1,15 @@
 //! What the provider reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ebb_desired_state::SessionName;
+use ebb_desired_state::{DeploymentName, Document, Placement, SessionName};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Presence;
 use crate::names::{GatewayName, Generation, Hash, RunId};
+use crate::outcome::Failure;
+use crate::record::Record;
 
 /// One listing of everything that carries the deployment's mark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,34 @@ pub struct Observed {
     pub lag: SignedDuration,
     /// Gateways by name. Whatever another deployment owns is not among them.
     pub gateways: BTreeMap<GatewayName, Gateway>,
+    /// Sessions that may have a gateway in a place that could not be looked at, and why not. Nothing is done about them: what
+    /// is missing from the listing may exist all the same.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub unseen: BTreeMap<SessionName, Failure>,
+}
+
+/// What to look for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// Whose gateways.
+    pub deployment: DeploymentName,
+    /// Every session that is declared or remembered, with the places in which it has, had or should have a gateway.
+    pub places: BTreeMap<SessionName, BTreeSet<Placement>>,
+}
+
+impl Scope {
+    /// Everything that `document` declares and `records` remember.
+    #[must_use]
+    pub fn of(document: &Document, records: &BTreeMap<SessionName, Record>) -> Self {
+        let declared = document.sessions.iter().map(|session| (&session.name, &session.placement));
+        let remembered =
+            records.iter().filter_map(|(name, record)| Some((name, &record.run.as_ref()?.placement)));
+        let mut places: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (name, placement) in declared.chain(remembered) {
+            places.entry(name.clone()).or_default().insert(placement.clone());
+        }
+        Self { deployment: document.deployment.clone(), places }
+    }
 }
 
 /// One gateway at the provider.

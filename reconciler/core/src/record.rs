@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use ebb_desired_state::{SessionName, UserName};
+use ebb_desired_state::{Placement, SessionName, UserName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,9 @@ pub struct Run {
     pub generation: Generation,
     /// Hash of the template it was begun with.
     pub template: Hash,
+    /// Where its gateway is kept. The document may say otherwise by now, and there the gateway would not be found.
+    #[serde(skip_serializing_if = "Placement::is_default", default)]
+    pub placement: Placement,
     /// When the session decided to provision.
     pub began_at: Timestamp,
     /// When the provider accepted the create.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ebb_desired_state::{
-    Addresses, DeploymentName, Document, Network, Session, SessionName, Size, User, UserName,
+    Addresses, DeploymentName, Document, Network, Placement, Session, SessionName, Size, User, UserName,
 };
 use ebb_wire::{Dns, Live, Peer, PublicKey};
 use jiff::Timestamp;
@@ -41,6 +41,9 @@ pub struct GatewaySpec {
 pub struct Template {
     /// Where it runs.
     pub region: String,
+    /// Where it is kept.
+    #[serde(flatten)]
+    pub placement: Placement,
     /// What it gets.
     pub size: Size,
     /// UDP port it listens on.
@@ -57,6 +60,7 @@ impl Template {
     pub fn of(session: &Session) -> Self {
         Self {
             region: session.region.clone(),
+            placement: session.placement.clone(),
             size: session.size,
             port: session.port,
             network: session.network.clone(),

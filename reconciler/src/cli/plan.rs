@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ebb_core::forecast::Foreseen;
+use ebb_core::observed::Scope;
 use ebb_core::plan::{Desired, Revision};
 use ebb_core::spec::Keys;
 use ebb_desired_state::Document;
@@ -111,14 +112,16 @@ async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> R
     }
     let store = settings.store(&state)?;
     let records = store.records().await?.into_iter();
-    let observed = settings.provider(&state)?.list(&document.deployment).await?;
+    let records = records.map(|(record, _)| (record.session.clone(), record)).collect();
+    let scope = Scope::of(&document, &records);
+    let observed = settings.provider(&state)?.list(&scope).await?;
     let snapshot = Snapshot {
         // Not before the listing: the planner does not believe one from the future.
         at: clock::now(),
         passes: 0,
         desired: None,
         source: SourceStatus { origin: name.clone(), ..SourceStatus::default() },
-        records: records.map(|(record, _)| (record.session.clone(), record)).collect(),
+        records,
         observed: Some(observed),
         provider_error: None,
         evidence: BTreeMap::new(),

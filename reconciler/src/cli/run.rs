@@ -48,7 +48,8 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     };
     let (store, source) = (Arc::clone(&parts.store), Arc::clone(&parts.source));
     let (news, heard) = mpsc::channel(NEWS);
-    let (engine, handle) = Engine::open(parts, Links::new(control, news), heard).await?;
+    let links = Links::new(control, Arc::clone(&parts.provider), news);
+    let (engine, handle) = Engine::open(parts, links, heard).await?;
     let reporting = tokio::spawn(reporter::run(handle.clone(), Arc::clone(&source)));
     let admin = Arc::new(AdminKey::open(&state.join("admin.key"))?);
     let hooks = options.webhook_secret_file.as_deref().map(open_hooks).transpose()?.map(Arc::new);

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebb_core::evidence::Evidence;
+use ebb_core::evidence::{Evidence, Place};
 use ebb_core::observed::Observed;
 use ebb_core::operator::Wish;
 use ebb_core::outcome::Failure;
@@ -309,20 +309,17 @@ impl Engine {
     }
 
     fn take_news(&mut self, news: News) {
-        let evidence = self.evidence.entry(news.session).or_insert_with(|| Evidence {
-            run: news.run.clone(),
-            handshake_at: None,
-            report: None,
-            error: None,
-        });
+        let evidence = self.evidence.entry(news.session).or_insert_with(|| Evidence::none(news.run.clone()));
         if evidence.run != news.run {
-            *evidence = Evidence { run: news.run, handshake_at: None, report: None, error: None };
+            *evidence = Evidence::none(news.run);
         }
         match news.what {
             What::Report(report) => {
                 evidence.handshake_at = news.handshake_at.or(evidence.handshake_at);
-                evidence.report = Some(*report);
-                evidence.error = None;
+                if report.place == Place::Tunnel {
+                    evidence.error = None;
+                }
+                evidence.take(*report);
             }
             What::Lost(error) => evidence.error = Some(error),
         }
@@ -367,6 +364,8 @@ impl Engine {
 
     fn take_listing(&mut self, listing: Listing) {
         self.listing = false;
+        let pace = self.parts.provider.pace();
+        let failed = listing.is_err();
         match listing {
             Ok(observed) => {
                 self.observed = Some(observed);
@@ -378,8 +377,7 @@ impl Engine {
                 self.provider_error = Some(failure);
             }
         }
-        let pace = self.parts.provider.pace();
-        let wait = if self.is_moving() { pace.moving } else { pace.settled };
+        let wait = if failed || self.is_moving() { pace.moving } else { pace.settled };
         self.list_at = clock::instant_of(clock::monotonic() + wait);
     }
 

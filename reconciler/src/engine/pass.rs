@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ebb_core::action::Plan;
+use ebb_core::observed::Scope;
 use ebb_core::plan::{Inputs, Report, plan};
 use tokio::time::Instant;
 
@@ -98,11 +99,11 @@ impl Engine {
         if self.listing || now < self.list_at {
             return;
         }
-        let deployment = desired.document.deployment.clone();
+        let scope = Scope::of(&desired.document, &self.records);
         self.listing = true;
         let (provider, sender) = (self.parts.provider.clone(), self.listings.0.clone());
         tokio::spawn(async move {
-            let _ = sender.send(provider.list(&deployment).await).await;
+            let _ = sender.send(provider.list(&scope).await).await;
         });
     }
 
@@ -162,16 +163,20 @@ impl Engine {
     /// Links follow what is observed: one for each session that is up and whose gateway has an address.
     fn keep_links(&mut self) {
         let mut targets = BTreeMap::new();
-        let gateways = self.observed.iter().flat_map(|observed| observed.gateways.values());
-        for gateway in gateways {
+        let gateways = self.observed.iter().flat_map(|observed| &observed.gateways);
+        for (name, gateway) in gateways {
             let is_up = self.records.get(&gateway.session).is_some_and(|record| {
                 let this_run = record.run.as_ref().is_some_and(|run| run.id == gateway.run);
                 this_run && record.state.name().is_up()
             });
             let key = self.keys.gateways.get(&gateway.session);
             if let (true, Some(endpoint), Some(key)) = (is_up, &gateway.endpoint, key) {
-                let target =
-                    Target { run: gateway.run.clone(), endpoint: endpoint.clone(), gateway_key: *key };
+                let target = Target {
+                    gateway: name.clone(),
+                    run: gateway.run.clone(),
+                    endpoint: endpoint.clone(),
+                    gateway_key: *key,
+                };
                 targets.insert(gateway.session.clone(), target);
             }
         }

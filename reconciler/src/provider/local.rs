@@ -18,8 +18,8 @@ mod ports;
 mod process;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ebb_core::names::{GatewayName, RunId};
-use ebb_core::observed::{Endpoint, Gateway, Observed, Phase};
+use ebb_core::observed::{Endpoint, Gateway, Observed, Phase, Scope};
 use ebb_core::outcome::{Class, Failure};
 use ebb_core::spec::GatewaySpec;
 use ebb_desired_state::{DeploymentName, SessionName};
@@ -39,6 +39,9 @@ use tokio::sync::Notify;
 use self::process::{Home, Life};
 use super::{Pace, Provider};
 use crate::clock;
+
+/// Bytes of log in which the last minutes' telemetry is found: a line of the largest session has about 60 KiB.
+const LOG_TAIL: u64 = 256 << 10;
 
 /// How gateways of this machine are run.
 #[derive(Debug, Clone)]
@@ -62,6 +65,9 @@ pub struct LocalProvider {
 struct Created {
     spec: GatewaySpec,
     port: u16,
+    /// Where in the session's log, which outlives its gateways, this one's part begins.
+    #[serde(default)]
+    log_from: u64,
 }
 
 impl LocalProvider {
@@ -125,6 +131,17 @@ impl LocalProvider {
         format!("it was killed or could not go on; the last error in {} is: {last}", log.display())
     }
 
+    fn read_log(&self, name: &GatewayName, run: &RunId) -> io::Result<String> {
+        let created = read_created(self.home(name).path())?.filter(|created| created.spec.run == *run);
+        let created = created.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it is not there"))?;
+        let mut log = File::open(self.log(&created.spec.session))?;
+        let end = log.seek(SeekFrom::End(0))?;
+        log.seek(SeekFrom::Start(created.log_from.max(end.saturating_sub(LOG_TAIL))))?;
+        let mut tail = Vec::new();
+        log.take(LOG_TAIL).read_to_end(&mut tail)?;
+        Ok(String::from_utf8_lossy(&tail).into_owned())
+    }
+
     fn start(&self, spec: &GatewaySpec, boot: &Boot) -> io::Result<()> {
         let home = self.home(&spec.name);
         if let Some(created) = read_created(home.path())? {
@@ -135,11 +152,13 @@ impl LocalProvider {
         }
         let port = ports::assign(&self.settings.state.join("local"), &spec.session, spec.template.port)?;
         fs::DirBuilder::new().mode(0o700).create(home.path())?;
-        let created = Created { spec: spec.clone(), port };
+        let log = self.log(&spec.session);
+        let log_from = fs::metadata(&log).map_or(0, |metadata| metadata.len());
+        let created = Created { spec: spec.clone(), port, log_from };
         process::write_private(&home.path().join("gateway.json"), &serde_json::to_vec_pretty(&created)?)?;
         let boot = Boot { listen_port: port, ..boot.clone() };
         process::write_private(&home.boot(), &serde_json::to_vec(&boot)?)?;
-        home.start(&self.settings.program, &self.log(&spec.session), Arc::clone(&self.changed))
+        home.start(&self.settings.program, &log, Arc::clone(&self.changed))
     }
 }
 
@@ -162,13 +181,13 @@ fn failure(what: &str, error: &io::Error) -> Failure {
 
 #[async_trait]
 impl Provider for LocalProvider {
-    async fn list(&self, deployment: &DeploymentName) -> Result<Observed, Failure> {
+    async fn list(&self, scope: &Scope) -> Result<Observed, Failure> {
         let asked_at = clock::now();
-        let gateways = self.observe(deployment).map_err(|error| {
+        let gateways = self.observe(&scope.deployment).map_err(|error| {
             let directory = self.settings.state.join("local");
             failure(&format!("cannot list the gateways in {}", directory.display()), &error)
         })?;
-        Ok(Observed { asked_at, lag: SignedDuration::ZERO, gateways })
+        Ok(Observed { asked_at, lag: SignedDuration::ZERO, gateways, unseen: BTreeMap::new() })
     }
 
     async fn create(&self, spec: &GatewaySpec, boot: &Boot) -> Result<(), Failure> {
@@ -186,6 +205,14 @@ impl Provider for LocalProvider {
         home.end().await.map_err(|error| failure(&what, &error))?;
         home.remove().map_err(|error| failure(&what, &error))
     }
+
+    async fn log_tail(&self, name: &GatewayName, run: &RunId) -> Result<String, Failure> {
+        let what = format!("cannot read the log of the gateway {name}");
+        self.read_log(name, run).map_err(|error| failure(&what, &error))
+    }
+
+    /// Every list looks at every gateway anyway.
+    fn look_at(&self, _: &GatewayName) {}
 
     async fn changed(&self) {
         self.changed.notified().await;

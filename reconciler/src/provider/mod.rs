@@ -1,17 +1,20 @@
 //! Where gateways run.
 
+#[cfg(feature = "azure")]
+mod aci;
 mod local;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use ebb_core::names::{GatewayName, RunId};
-use ebb_core::observed::Observed;
+use ebb_core::observed::{Observed, Scope};
 use ebb_core::outcome::Failure;
 use ebb_core::spec::GatewaySpec;
-use ebb_desired_state::DeploymentName;
 use ebb_wire::Boot;
 
+#[cfg(feature = "azure")]
+pub use aci::{AciProvider, AciSettings, Home};
 pub use local::{LocalProvider, LocalSettings};
 
 /// A place that runs gateways.
@@ -28,14 +31,22 @@ pub use local::{LocalProvider, LocalSettings};
 /// - One daemon at a time acts for a deployment.
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// Everything of `deployment` that exists.
-    async fn list(&self, deployment: &DeploymentName) -> Result<Observed, Failure>;
+    /// Everything in `scope` that exists. A part that cannot be looked at is named in [`Observed::unseen`]; it is a failure
+    /// when nothing could be.
+    async fn list(&self, scope: &Scope) -> Result<Observed, Failure>;
 
     /// Has a gateway created. Returns once that is accepted, which is before it runs.
     async fn create(&self, spec: &GatewaySpec, boot: &Boot) -> Result<(), Failure>;
 
     /// Has a gateway deleted. Returns once that is accepted. A gateway that is not there counts as deleted.
     async fn delete(&self, name: &GatewayName, run: &RunId) -> Result<(), Failure>;
+
+    /// The last lines that the gateway of the named run has printed, at least a few minutes' worth of telemetry.
+    async fn log_tail(&self, name: &GatewayName, run: &RunId) -> Result<String, Failure>;
+
+    /// Something suggests that this gateway is not as it was last seen; the next lists are to look at it itself. Whoever has
+    /// a doubt may say so as often as it comes up.
+    fn look_at(&self, name: &GatewayName);
 
     /// Resolves when a list would probably show something new. It may never do so, and it may be wrong.
     async fn changed(&self);

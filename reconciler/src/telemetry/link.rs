@@ -2,8 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use ebb_core::evidence::{Place, Report};
+use ebb_core::idle::STALE_AFTER;
 use ebb_core::outcome::{Class, Failure};
 use ebb_desired_state::SessionName;
 use ebb_tunnel::client::ClientConfig;
@@ -13,10 +16,11 @@ use ebb_wire::{
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{News, Order, Target, What};
 use crate::clock;
+use crate::provider::Provider;
 use crate::tunnel::{Tunnel, TunnelStream};
 
 /// A gateway that has just been started answers within milliseconds on this machine and within a second elsewhere, so the
@@ -29,6 +33,12 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(5);
 /// A gateway that does not answer a question for this long is lost; a lost segment is repeated many times within it.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the tunnel is out of reach before the log is read: from then on its last report counts as stale.
+const LOG_AFTER: Duration = STALE_AFTER.unsigned_abs();
+
+/// A gateway prints a line of telemetry a minute; whoever reads more often reads the same.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
 /// Inner packets of the link; every IPv6 path carries them (RFC 8200, section 5).
 const MTU: u16 = 1280;
 
@@ -36,6 +46,7 @@ pub(super) struct Worker {
     pub(super) session: SessionName,
     pub(super) target: Target,
     pub(super) key: PrivateKey,
+    pub(super) provider: Arc<dyn Provider>,
     pub(super) news: mpsc::Sender<News>,
     pub(super) ask_at: watch::Receiver<Option<Timestamp>>,
     pub(super) orders: mpsc::Receiver<Order>,
@@ -46,18 +57,40 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) async fn run(mut self) {
         let mut patience = FIRST_PATIENCE;
+        let mut read_log_at = Instant::now() + LOG_AFTER;
         loop {
             let lost = match self.connect(&mut patience).await {
                 Ok((tunnel, stream)) => {
                     patience = FIRST_PATIENCE;
-                    self.serve(&tunnel, stream).await
+                    let lost = self.serve(&tunnel, stream).await;
+                    read_log_at = Instant::now() + LOG_AFTER;
+                    lost
                 }
                 Err(error) => error,
             };
             tracing::debug!(session = %self.session, "link lost: {lost}");
             self.tell(None, What::Lost(lost.to_string())).await;
+            self.provider.look_at(&self.target.gateway);
+            let read_log = async {
+                if read_log_at <= Instant::now() {
+                    read_log_at = Instant::now() + LOG_EVERY;
+                    self.read_log().await;
+                }
+            };
             // The tunnel paces its own handshakes; this keeps failures that come at once from turning into a loop.
-            sleep(patience).await;
+            tokio::join!(sleep(patience), read_log);
+        }
+    }
+
+    /// Whoever cannot be asked may have written something down.
+    async fn read_log(&self) {
+        let log = match self.provider.log_tail(&self.target.gateway, &self.target.run).await {
+            Ok(log) => log,
+            Err(failure) => return tracing::warn!(session = %self.session, "{failure}"),
+        };
+        match super::read_log(&log, &self.session, clock::now()) {
+            Some(report) => self.tell(None, What::Report(Box::new(report))).await,
+            None => tracing::debug!(session = %self.session, "the gateway's log has no telemetry"),
         }
     }
 
@@ -115,7 +148,11 @@ impl Worker {
             Reply::Telemetry(telemetry) => {
                 let now = clock::now();
                 let age = tunnel.last_handshake().unwrap_or_default();
-                self.tell(now.checked_sub(age).ok(), What::report(&telemetry, now)).await;
+                self.tell(
+                    now.checked_sub(age).ok(),
+                    What::Report(Box::new(Report::new(&telemetry, Place::Tunnel, now))),
+                )
+                .await;
                 Ok(())
             }
             Reply::Refused(why) => Err(io::Error::other(why.to_string())),

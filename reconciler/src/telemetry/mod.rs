@@ -3,20 +3,25 @@
 mod link;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ebb_core::evidence::{Place, Report};
-use ebb_core::names::RunId;
+use ebb_core::names::{GatewayName, RunId};
 use ebb_core::observed::Endpoint;
 use ebb_core::outcome::{Class, Failure};
 use ebb_desired_state::SessionName;
-use ebb_wire::{Live, PrivateKey, PublicKey};
+use ebb_wire::{Live, LogLine, PrivateKey, PublicKey};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::provider::Provider;
+
 /// What a link should be connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    /// Its name at the provider.
+    pub gateway: GatewayName,
     /// The run that the gateway serves.
     pub run: RunId,
     /// Where it listens.
@@ -50,6 +55,7 @@ pub enum What {
 /// All links. There is one for each session that has a gateway with an address.
 pub struct Links {
     key: PrivateKey,
+    provider: Arc<dyn Provider>,
     news: mpsc::Sender<News>,
     links: BTreeMap<SessionName, Link>,
 }
@@ -74,10 +80,11 @@ struct Order {
 }
 
 impl Links {
-    /// Links under the daemon's own key, which report to `news`.
+    /// Links under the daemon's own key, which report to `news`. What cannot be reached through its tunnel is asked about at
+    /// `provider`.
     #[must_use]
-    pub fn new(key: PrivateKey, news: mpsc::Sender<News>) -> Self {
-        Self { key, news, links: BTreeMap::new() }
+    pub fn new(key: PrivateKey, provider: Arc<dyn Provider>, news: mpsc::Sender<News>) -> Self {
+        Self { key, provider, news, links: BTreeMap::new() }
     }
 
     /// The daemon's public key, which every gateway must know.
@@ -118,6 +125,7 @@ impl Links {
             session,
             target: target.clone(),
             key: self.key.clone(),
+            provider: Arc::clone(&self.provider),
             news: self.news.clone(),
             ask_at: asked,
             orders: ordered,
@@ -147,8 +155,11 @@ impl Configurer {
     }
 }
 
-impl What {
-    fn report(telemetry: &ebb_wire::Telemetry, at: Timestamp) -> Self {
-        Self::Report(Box::new(Report::new(telemetry, Place::Tunnel, at)))
-    }
+/// The newest telemetry of `session` in a container's log. Its time is the gateway's own; one from the future is taken for now.
+#[must_use]
+pub fn read_log(log: &str, session: &SessionName, now: Timestamp) -> Option<Report> {
+    let lines = log.lines().rev().filter_map(LogLine::parse);
+    let line = lines.into_iter().find(|line| line.session == session.as_str())?;
+    let written_at = Timestamp::from_second(i64::try_from(line.unix_seconds).ok()?).ok()?;
+    Some(Report::new(&line.telemetry, Place::Logs, written_at.min(now)))
 }

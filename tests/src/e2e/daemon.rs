@@ -45,7 +45,20 @@ impl<'w> Daemon<'w> {
 
     /// The same with a command line of the caller's.
     pub fn run(world: &'w World, command: Command) -> Self {
-        let mut process = Process::spawn(&world.host, &world.logs(), "daemon", command);
+        let mut daemon = Self::run_known(world, command, |_| ());
+        daemon.await_answer();
+        daemon
+    }
+
+    /// The same for a daemon that may die at any moment, and whose process id must be known before it does anything.
+    pub fn run_known(world: &'w World, command: Command, know: impl FnOnce(Pid)) -> Self {
+        let process = Process::spawn(&world.host, &world.logs(), "daemon", command);
+        know(process.pid());
+        Self { world, process }
+    }
+
+    fn await_answer(&mut self) {
+        let Self { world, process } = self;
         eventually("the daemon answers", SOON, || {
             if let Some(status) = process.ended() {
                 panic!("the daemon ended with {status}:\n{}", process.log());
@@ -55,7 +68,24 @@ impl<'w> Daemon<'w> {
                 other => Err(format!("{other:?}")),
             }
         });
-        Self { world, process }
+    }
+
+    /// The state of a session, if the daemon lives and knows it.
+    #[must_use]
+    pub fn try_state(&self, session: &str) -> Option<StateName> {
+        let view = self.try_status()?.sessions.into_iter().find(|view| view.session.as_str() == session);
+        view.map(|view| view.state_name())
+    }
+
+    /// How many sessions the daemon knows, if it lives.
+    #[must_use]
+    pub fn try_sessions(&self) -> Option<usize> {
+        Some(self.try_status()?.sessions.len())
+    }
+
+    fn try_status(&self) -> Option<StatusView> {
+        let output = self.world.ebb(&["status", "-o", "json"]);
+        if output.status.success() { serde_json::from_str(&output.stdout).ok() } else { None }
     }
 
     /// Its process id.
@@ -147,6 +177,10 @@ impl<'w> Daemon<'w> {
     /// Process id of a session's gateway.
     #[must_use]
     pub fn gateway(&self, session: &str) -> Pid {
+        if let Some(azure) = &self.world.azure {
+            let pid = azure.pid(&format!("ebb-home-{session}"));
+            return pid.unwrap_or_else(|| panic!("no container of {session} runs: {:?}", azure.groups()));
+        }
         let path = gateway_home(self.world, session).join("pid");
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let pid = Pid::from_raw(text.trim().parse().expect("a process id"));
@@ -157,6 +191,9 @@ impl<'w> Daemon<'w> {
     /// What the gateways of a session have printed.
     #[must_use]
     pub fn gateway_log(&self, session: &str) -> String {
+        if let Some(azure) = &self.world.azure {
+            return azure.log(&format!("ebb-home-{session}"));
+        }
         let path = self.world.path("state/logs").join(format!("{session}.log"));
         fs::read_to_string(path).unwrap_or_default()
     }
@@ -200,6 +237,8 @@ pub fn gateway_home(world: &World, session: &str) -> PathBuf {
 
 /// Writes the document under another name and renames it, so that nobody sees half of it.
 pub fn write_document(world: &World, document: &str) {
+    let azure = world.azure.is_some().then(|| document.replace("region: local", "region: eastus2"));
+    let document = azure.as_deref().unwrap_or(document);
     let directory = world.path("desired");
     fs::create_dir_all(&directory).expect("the world's directory is ours");
     let draft = directory.join(".desired-state.yaml.new");

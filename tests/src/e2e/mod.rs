@@ -30,4 +30,4 @@ pub use daemon::Daemon;
 pub use repository::Repository;
 pub use transfer::Download;
 pub use wait::eventually;
-pub use world::World;
+pub use world::{Place, World};

@@ -9,7 +9,8 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
@@ -73,6 +74,18 @@ impl Namespace {
         }
     }
 
+    /// Something that starts programs inside, for whoever outlives a borrow.
+    #[must_use]
+    pub fn spawner(&self) -> Arc<dyn Fn(Command) -> io::Result<Child> + Send + Sync> {
+        let jobs = self.jobs.clone();
+        Arc::new(move |mut command: Command| {
+            let (done, result) = channel();
+            let job = Box::new(move || drop(done.send(command.spawn())));
+            jobs.send(job).map_err(|_| io::Error::other("the namespace is gone"))?;
+            result.recv().map_err(io::Error::other)?
+        })
+    }
+
     /// Starts a thread inside.
     pub fn thread(&self, work: impl FnOnce() + Send + 'static) {
         self.run(move || drop(thread::spawn(work)));
@@ -127,5 +140,9 @@ fn enter(resolv_conf: &Path) -> io::Result<i32> {
     fs::create_dir_all("/run/wireguard")?;
     mount(Some("tmpfs"), "/run/wireguard", Some("tmpfs"), MsFlags::empty(), NOTHING)?;
     mount(Some(resolv_conf), "/etc/resolv.conf", NOTHING, MsFlags::MS_BIND, NOTHING)?;
+    let hosts = resolv_conf.with_file_name("hosts");
+    if hosts.exists() {
+        mount(Some(&hosts), "/etc/hosts", NOTHING, MsFlags::MS_BIND, NOTHING)?;
+    }
     Ok(nix::unistd::gettid().as_raw())
 }

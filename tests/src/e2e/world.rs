@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::command::Output;
 use super::namespace::Namespace;
 use super::server::{Echo, Names, Web};
+use crate::fake_arm::{Behaviour, FakeArm, Image};
 
 /// Where clients reach the host. It is an address of the host itself, so no user may go there.
 pub const HOST: &str = "198.51.100.1";
@@ -67,6 +68,29 @@ const PROGRAMS: [(&str, &str); 12] = [
 /// Set to skip these tests where they cannot run.
 const SKIP: &str = "EBB_SKIP_E2E";
 
+/// Set to `aci` to have gateways run in an imitation of Azure Container Instances instead of as processes of the daemon's host.
+const PROVIDER: &str = "EBB_E2E_PROVIDER";
+
+/// Where the imitation is, inside the host.
+const MANAGEMENT: &str = "127.0.0.1:7380";
+
+/// Where gateways run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On the host, by the provider `local`.
+    Host,
+    /// On what the provider `aci` takes for Azure.
+    Azure,
+}
+
+impl Place {
+    /// What the environment says.
+    #[must_use]
+    pub fn chosen() -> Self {
+        if env::var_os(PROVIDER).is_some_and(|value| value == "aci") { Self::Azure } else { Self::Host }
+    }
+}
+
 /// Ends everything that lives in the given namespace once nobody holds its standard input open. A gateway outlives the daemon
 /// on purpose, and would outlive a test that is killed. It holds the namespace open meanwhile: the kernel gives the number of one
 /// that is gone to the next, which may be another test's.
@@ -83,6 +107,8 @@ done 2>/dev/null
 
 /// A world: build it first, so that it ends last.
 pub struct World {
+    /// Azure, where gateways run there.
+    pub azure: Option<FakeArm>,
     /// Where the daemon and its gateways run.
     pub host: Namespace,
     /// Everything beyond the host.
@@ -105,6 +131,12 @@ impl World {
     /// to be skipped.
     #[must_use]
     pub fn build(ebb: &str) -> Option<Self> {
+        Self::build_in(Place::chosen(), ebb)
+    }
+
+    /// The same with gateways in the given place.
+    #[must_use]
+    pub fn build_in(place: Place, ebb: &str) -> Option<Self> {
         if let Some(missing) = missing() {
             if env::var_os(SKIP).is_some_and(|value| value == "1") {
                 notice(&format!("SKIPPED, because {SKIP}=1: {missing}"));
@@ -120,12 +152,23 @@ impl World {
         fs::create_dir(directory.path().join("logs")).expect("it is ours");
         let resolv_conf = directory.path().join("resolv.conf");
         fs::write(&resolv_conf, format!("nameserver {SERVER}\n")).expect("it is ours");
+        let hosts = directory.path().join("hosts");
+        fs::write(&hosts, "127.0.0.1 localhost\n::1 localhost\n").expect("it is ours");
         let namespace = |name| Namespace::new(name, &resolv_conf).expect("namespaces are permitted");
         let (host, internet) = (namespace("host"), namespace("internet"));
         let keepers = vec![keeper(&host), keeper(&internet)];
         wire(&host, &internet);
         let at = |address: &str, port| SocketAddr::new(address.parse().expect("an address"), port);
+        let azure = (place == Place::Azure).then(|| {
+            let command = vec![ebb.display().to_string(), "gateway".to_owned(), "run".to_owned()];
+            let image = Image { command, logs: directory.path().join("logs"), spawn: host.spawner() };
+            let listener = host.run(|| TcpListener::bind(MANAGEMENT)).expect("nobody else is there");
+            let behaviour =
+                Behaviour { address: HOST.to_owned(), hosts: Some(hosts.clone()), ..Behaviour::default() };
+            FakeArm::start(listener, behaviour, Some(image))
+        });
         Some(Self {
+            azure,
             web: Web::start(&internet, at("::", 80)),
             echo: Echo::start(&internet, at(SERVER, 7)),
             echo_v6: Echo::start(&internet, at(SERVER_V6, 7)),
@@ -185,6 +228,9 @@ impl World {
             .env("EBB_STATE", self.path("state"))
             .env("EBB_DOCUMENT", self.path("desired/desired-state.yaml"))
             .current_dir(self.directory.path());
+        if let Some(azure) = &self.azure {
+            command.env("EBB_PROVIDER", "aci").envs(azure.environment());
+        }
         command
     }
 

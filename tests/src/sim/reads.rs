@@ -1,6 +1,6 @@
 //! How the daemon looks at the world: listings, telemetry, passes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_core::action::Plan;
 use ebb_core::evidence::{Evidence, Place, Report as Evident};
@@ -158,8 +158,12 @@ impl World {
         let owner = (self.mutation != Some(Mutation::TouchForeign)).then_some(&desired.document.deployment);
         let asked_at = self.clock();
         let promised = self.provider.promised_lag;
-        let result =
-            self.provider.list(owner, as_of).map(|gateways| Observed { asked_at, lag: promised, gateways });
+        let result = self.provider.list(owner, as_of).map(|gateways| Observed {
+            asked_at,
+            lag: promised,
+            gateways,
+            unseen: BTreeMap::new(),
+        });
         let answer_at = self.now + self.pace.this_time(self.pace.list, &mut self.rng);
         daemon.listing = Some((answer_at, result));
     }
@@ -186,7 +190,7 @@ impl World {
     }
 
     fn take_answer(&self, daemon: &mut Daemon, session: &SessionName, answer: Answer) {
-        let fresh = Evidence { run: answer.run.clone(), handshake_at: None, report: None, error: None };
+        let fresh = Evidence::none(answer.run.clone());
         let evidence = daemon.evidence.entry(session.clone()).or_insert_with(|| fresh.clone());
         if evidence.run != answer.run {
             *evidence = fresh;

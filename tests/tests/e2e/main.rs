@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its world is not as it says")]
 
+mod azure;
 mod commands;
 mod connect;
 mod crash;

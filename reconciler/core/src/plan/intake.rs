@@ -1,5 +1,6 @@
 //! What happens to a record before it is planned with.
 
+use ebb_desired_state::Placement;
 use jiff::Timestamp;
 
 use crate::idle::IDLE_GRACE;
@@ -45,6 +46,7 @@ pub(super) fn adopt(
     record: &mut Record,
     gateway: Option<&Gateway>,
     observed: Option<&Observed>,
+    placement: Option<&Placement>,
     is_new: bool,
     now: Timestamp,
 ) {
@@ -65,6 +67,7 @@ pub(super) fn adopt(
         id: gateway.run.clone(),
         generation: gateway.generation,
         template: gateway.hash.clone(),
+        placement: placement.cloned().unwrap_or_default(),
         began_at: now,
         created_at: Some(now),
         active_at: None,

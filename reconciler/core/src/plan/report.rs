@@ -11,6 +11,7 @@ use super::steps::DELETE_RECHECK;
 use super::{Inputs, Revision};
 use crate::condition::{Condition, ConditionKind, Status, reasons};
 use crate::demand;
+use crate::evidence::Evidence;
 use crate::idle::{Doubt, POLL_INTERVAL, Verdict};
 use crate::machine::Demand;
 use crate::names::Generation;
@@ -207,6 +208,14 @@ fn conditions(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Vec<Condition> {
         );
         Condition::new(ConditionKind::Detached, Status::True, reasons::BY_OPERATOR, message)
     }));
+    conditions.extend(draft.unseen.map(|failure| {
+        let (kind, reason) = (ConditionKind::ProviderKnown, failure.class.as_str());
+        Condition::new(kind, Status::False, reason, failure.message.clone())
+    }));
+    conditions.extend(draft.evidence.and_then(Evidence::disagreement).map(|disagreement| {
+        let (kind, reason) = (ConditionKind::EvidenceAgrees, disagreement.reason());
+        Condition::new(kind, Status::False, reason, disagreement.to_string())
+    }));
     if draft.held {
         conditions.push(Condition::new(
             ConditionKind::TeardownHeld,
@@ -270,6 +279,7 @@ fn telemetry_known(verdict: &Verdict) -> Condition {
                 Doubt::Stale { .. } => reasons::STALE,
                 Doubt::ClockJump { .. } => reasons::CLOCK_JUMP,
                 Doubt::Restarted { .. } => reasons::RESTARTED,
+                Doubt::Contradiction { .. } => reasons::CONTRADICTION,
             };
             (Status::False, reason, format!("{why}; the session is not torn down while that is so"))
         }

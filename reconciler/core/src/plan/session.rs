@@ -54,6 +54,8 @@ pub(super) struct Draft<'a> {
     pub(super) in_flight: bool,
     /// Gateways that carry its name in their tags and stand under another. Nothing can ever want one.
     pub(super) strays: Vec<(&'a GatewayName, &'a Gateway)>,
+    /// Why nobody can say what the provider has for it, when it can be asked about others.
+    pub(super) unseen: Option<&'a Failure>,
     position: usize,
     verdict: Option<Verdict>,
     live: OnceCell<Option<(Live, Digest)>>,
@@ -67,6 +69,9 @@ impl<'a> Draft<'a> {
         declaration: Option<&'a Session>,
         position: usize,
     ) -> Self {
+        let unseen = inputs.observed.and_then(|observed| observed.unseen.get(name));
+        // What may exist unseen is neither created nor believed to be gone.
+        let inputs = &Inputs { observed: inputs.observed.filter(|_| unseen.is_none()), ..*inputs };
         let original = inputs.records.get(name);
         let gateway = observed_gateway(inputs, name);
         let hashes = declaration.and_then(|session| inputs.desired.hashes.get(&session.name));
@@ -85,7 +90,8 @@ impl<'a> Draft<'a> {
         if let Some(session) = declaration.filter(|_| changed || original.is_none()) {
             record.hosts = spec::allocate(session, &record.hosts);
         }
-        adopt(&mut record, gateway, inputs.observed, original.is_none(), inputs.now);
+        let placement = declaration.map(|session| &session.placement);
+        adopt(&mut record, gateway, inputs.observed, placement, original.is_none(), inputs.now);
         if let Some(endpoint) = gateway.and_then(|gateway| gateway.endpoint.as_ref()) {
             record.endpoint = Some(endpoint.clone());
         }
@@ -113,6 +119,7 @@ impl<'a> Draft<'a> {
             drifted: None,
             in_flight: inputs.in_flight.contains(name),
             strays: Vec::new(),
+            unseen,
             position,
             verdict: None,
             live: OnceCell::new(),
@@ -394,6 +401,7 @@ impl<'a> Draft<'a> {
             id: RunId::new(&self.inputs.seed, &self.record.session),
             generation: self.record.generation,
             template: hashes.template.clone(),
+            placement: self.declaration.map(|session| session.placement.clone()).unwrap_or_default(),
             began_at: self.inputs.now,
             created_at: None,
             active_at: None,

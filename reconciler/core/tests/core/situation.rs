@@ -68,6 +68,7 @@ impl Situation {
                 asked_at: now,
                 lag: SignedDuration::from_secs(30),
                 gateways: BTreeMap::new(),
+                unseen: BTreeMap::new(),
             }),
             evidence: BTreeMap::new(),
             keys: Keys::default(),
@@ -215,6 +216,7 @@ impl Situation {
                     buffered_bytes: 0,
                     refused: 0,
                 }),
+                other: None,
                 error: None,
             };
             self.evidence.insert(gateway.session.clone(), evidence);

@@ -1,0 +1,218 @@
+//! Gateways in Azure: what an imitation of Azure Resource Manager that starts real gateways can show.
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ebb_core::state::{Rest, State, StateName};
+use ebb_tests::e2e::client::config;
+use ebb_tests::e2e::daemon::write_document;
+use ebb_tests::e2e::process::lives;
+use ebb_tests::e2e::world::SERVER;
+use ebb_tests::e2e::{Client, Daemon, Place, World, eventually};
+use ebb_tests::fake_arm::{FakeArm, Fate, Fault, Kind};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::home;
+
+/// A creation takes half a second here; what it takes beyond that are listings, handshakes and pauses after failures.
+const SOON: Duration = Duration::from_secs(40);
+
+/// A gateway of this session is the only thing that there is.
+const GROUP: &str = "ebb-home-home";
+
+fn world() -> Option<World> {
+    World::build_in(Place::Azure, env!("CARGO_BIN_EXE_ebb-under-test"))
+}
+
+fn azure(world: &World) -> &FakeArm {
+    world.azure.as_ref().unwrap()
+}
+
+/// A document that declares no session.
+fn nothing() -> String {
+    "version: 1\ndeployment: home\nusers:\n  - name: alice\nsessions: []\n".to_owned()
+}
+
+fn await_no_group(azure: &FakeArm) {
+    eventually("there is no group", SOON, || match azure.groups().as_slice() {
+        [] => Ok(()),
+        groups => Err(format!("{groups:?}")),
+    });
+}
+
+#[test]
+fn traffic_flows_through_a_container_group_and_a_new_one_has_the_same_name() {
+    let Some(world) = world() else { return };
+    let azure = azure(&world);
+    azure.behave(|behaviour| behaviour.addressless = Duration::from_secs(1));
+    let daemon = Daemon::with_document(&world, &home(&["alice"], ""));
+    let view = daemon.await_state("home", StateName::Active, SOON);
+    let alice = Client::connected(&world, 1, "alice", "home");
+    assert!(alice.fetch(&format!("http://{SERVER}/page")).contains("page"));
+    let file = config(&world, "alice", "home");
+    assert!(
+        file.contains("Endpoint = ebb-home-home.a1b2c3d4e5f6a7b8.eastus2.azurecontainer.io:41820"),
+        "{file}"
+    );
+    assert_eq!(azure.count(Kind::Put), 1);
+
+    world.ebb(&["stop", "home"]).success();
+    await_no_group(azure);
+    daemon.await_state("home", StateName::Parked, SOON);
+    world.ebb(&["start", "home", "--wait"]).success();
+    let again = daemon.await_state("home", StateName::Active, SOON);
+    assert_ne!(view.session_id, again.session_id);
+    assert_eq!(config(&world, "alice", "home"), file, "nobody needs a new file");
+    alice.await_reach(SERVER);
+}
+
+#[test]
+fn a_gateway_that_has_ended_by_itself_is_found_and_deleted() {
+    let Some(world) = world() else { return };
+    let azure = azure(&world);
+    let daemon = Daemon::with_document(&world, &home(&["alice"], ""));
+    daemon.await_state("home", StateName::Active, SOON);
+    // It exits with status 0, as at the end of its lease; a listing goes on to say `Succeeded`.
+    kill(daemon.gateway("home"), Signal::SIGTERM).unwrap();
+    let wanted = State::Parked { why: Rest::LeaseEnded };
+    daemon.await_session("home", "is parked", SOON, |view| view.state == wanted);
+    await_no_group(azure);
+}
+
+#[test]
+fn a_container_that_crashes_is_started_again_by_azure_and_configured_again_by_ebb() {
+    let Some(world) = world() else { return };
+    let azure = azure(&world);
+    let daemon = Daemon::with_document(&world, &home(&["alice"], ""));
+    daemon.await_state("home", StateName::Active, SOON);
+    let alice = Client::connected(&world, 1, "alice", "home");
+    alice.fetch(&format!("http://{SERVER}/page"));
+    kill(daemon.gateway("home"), Signal::SIGKILL).unwrap();
+    alice.await_reach(SERVER);
+    assert_eq!((azure.starts(GROUP), azure.count(Kind::Put)), (2, 1));
+}
+
+#[test]
+fn an_answer_that_gets_lost_makes_no_second_group_and_restarts_nothing() {
+    let Some(world) = world() else { return };
+    let azure = azure(&world);
+    azure.fail(Kind::Put, Fault::LoseAnswer);
+    azure.fail(Kind::Delete, Fault::LoseAnswer);
+    let daemon = Daemon::with_document(&world, &home(&["alice"], ""));
+    daemon.await_state("home", StateName::Active, SOON);
+    assert_eq!((azure.starts(GROUP), azure.groups().len(), azure.count(Kind::Put)), (1, 1, 1));
+    daemon.edit(&nothing());
+    await_no_group(azure);
+}
+
+#[test]
+fn a_group_that_azure_gives_up_on_is_deleted_and_the_reason_is_shown() {
+    let Some(world) = world() else { return };
+    let azure = azure(&world);
+    azure.fate(Fate::Fails("InsufficientCapacity.".into(), "there is no capacity in eastus2".into()));
+    let daemon = Daemon::with_document(&world, &home(&["alice"], ""));
+    daemon.await_state("home", StateName::Active, SOON * 2);
+    let said: Vec<_> = daemon.events("home").into_iter().map(|note| note.message).collect();
+    assert!(said.iter().any(|line| line.contains("there is no capacity in eastus2")), "{said:?}");
+    assert_eq!((azure.groups().len(), azure.count(Kind::Put)), (1, 2));
+}
+
+#[test]
+fn what_is_not_ebb_s_is_never_touched_even_under_ebb_s_name() {
+    let Some(world) = world() else { return };
+    let azure = azure(&world);
+    let port = serde_json::json!([{ "protocol": "UDP", "port": 41820 }]);
+    let container =
+        serde_json::json!({ "name": "theirs", "properties": { "image": "theirs", "ports": port } });
+    let body = serde_json::json!({ "location": "eastus2", "tags": { "Owner": "somebody" }, "properties": {
+        "osType": "Linux", "containers": [container], "ipAddress": { "type": "Public", "ports": port },
+    } });
+    let scope = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-ebb";
+    let id = format!("{scope}/providers/Microsoft.ContainerInstance/containerGroups/{GROUP}");
+    azure.place(&id, &body);
+    let daemon = Daemon::with_document(&world, &home(&["alice"], ""));
+    eventually("the refusal is in the history", SOON, || {
+        let said: Vec<_> = daemon.events("home").into_iter().map(|note| note.message).collect();
+        if said.iter().any(|line| line.contains("is left alone")) { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    daemon.edit(&nothing());
+    eventually("the session is forgotten", SOON, || match daemon.session("home") {
+        None => Ok(()),
+        Some(view) => Err(format!("{view:?}")),
+    });
+    assert_eq!(azure.groups().len(), 1);
+    assert_eq!((azure.count(Kind::Put), azure.count(Kind::Delete)), (0, 0));
+}
+
+/// Waits as the caller says, and starts the daemon again whenever it has died.
+fn revived<'w>(
+    world: &'w World,
+    daemon: &mut Daemon<'w>,
+    what: &str,
+    mut is: impl FnMut(&Daemon<'w>) -> bool,
+) {
+    eventually(what, SOON * 2, || {
+        if daemon.ended().is_some() {
+            *daemon = Daemon::start(world, &[]);
+        }
+        // It may die between the two lines; then the next look finds it dead.
+        if is(daemon) { Ok(()) } else { Err(format!("{:?}", azure(world).calls())) }
+    });
+}
+
+/// A session comes and goes, and the daemon is killed when its `number`th call of Azure has had its effect, before it hears so.
+/// Whether there were as many calls.
+fn killed_after(number: usize) -> bool {
+    let Some(world) = world() else { return false };
+    let azure = azure(&world);
+    let (sender, killed) = channel();
+    let victim: Arc<Mutex<Option<Pid>>> = Arc::default();
+    let of_victim = Arc::clone(&victim);
+    azure.interrupt(number, move || {
+        let pid = std::iter::repeat_with(|| *of_victim.lock().unwrap()).flatten().next();
+        kill(pid.unwrap(), Signal::SIGKILL).unwrap();
+        sender.send(()).unwrap();
+    });
+    write_document(&world, &home(&["alice"], ""));
+    let mut daemon =
+        Daemon::run_known(&world, world.ebb_command(&["run"]), |pid| *victim.lock().unwrap() = Some(pid));
+
+    revived(&world, &mut daemon, "the session is up", |daemon| {
+        daemon.try_state("home") == Some(StateName::Active)
+    });
+    assert_eq!(azure.groups().len(), 1, "one group");
+    let pid = azure.pid(GROUP).unwrap();
+    write_document(&world, &nothing());
+    revived(&world, &mut daemon, "the session is forgotten", |daemon| daemon.try_sessions() == Some(0));
+    assert_eq!(azure.groups(), Vec::<serde_json::Value>::new());
+    assert!(!lives(pid), "no orphan");
+    let puts = azure.calls().into_iter().filter(|call| call.kind == Kind::Put && call.status < 300).count();
+    assert_eq!(puts, 1, "one PUT, so nothing was restarted: {:?}", azure.calls());
+    killed.try_recv().is_ok()
+}
+
+/// Tests of one range each run side by side.
+fn killed_after_each(numbers: impl Iterator<Item = usize>) {
+    for number in numbers {
+        if !killed_after(number) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_daemon_killed_after_any_of_its_first_calls_leaves_one_group_and_no_orphan() {
+    killed_after_each(1..=5);
+}
+
+#[test]
+fn a_daemon_killed_after_any_of_its_next_calls_leaves_one_group_and_no_orphan() {
+    killed_after_each(6..=10);
+}
+
+#[test]
+fn a_daemon_killed_after_any_of_its_last_calls_leaves_one_group_and_no_orphan() {
+    killed_after_each(11..);
+}

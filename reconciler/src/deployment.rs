@@ -81,6 +81,10 @@ fn readiness(snapshot: &Snapshot, accepted: &Condition) -> (Status, &'static str
     if let Some(error) = &snapshot.provider_error {
         return (Status::Unknown, "ProviderUnavailable", error.clone());
     }
+    let unseen = snapshot.observed.iter().flat_map(|observed| &observed.unseen).next();
+    if let Some((session, failure)) = unseen {
+        return (Status::Unknown, "ProviderUnavailable", format!("{session} cannot be looked at: {failure}"));
+    }
     let planned = snapshot.report.as_ref().filter(|report| {
         report.revision == desired.revision
             && report.provider_known

@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod preview;
 pub mod provider;
 pub mod proxy;
+pub mod reporter;
 pub mod secrets;
 pub mod setup;
 pub mod source;

@@ -1,16 +1,19 @@
 //! What would happen: the planner's answer without anybody acting on it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_core::action::{Action, Plan};
-use ebb_core::forecast::{Foreseen, forecast};
+use ebb_core::forecast::{Foreseen, Settled, forecast, settled};
 use ebb_core::names::Hash;
+use ebb_core::observed::Observed;
 use ebb_core::plan::{Desired, Inputs, Report, Revision, plan};
+use ebb_core::spec::Keys;
 use ebb_desired_state::{Change, Document};
-use jiff::Timestamp;
+use ebb_wire::PublicKey;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Snapshot;
+use crate::engine::{Snapshot, SourceStatus};
 use crate::store::{MOST_LINES, PlanSummary};
 
 /// A plan and the reasons for it.
@@ -64,6 +67,59 @@ pub fn of_candidate(snapshot: &Snapshot, document: Document, until: Option<Times
     Preview { changes, ..preview }
 }
 
+/// What would happen to a deployment in which everything that `from` wants has happened, if `to` came into force.
+///
+/// Keys are not known here, and nothing in a preview shows them; placeholders stand for them.
+#[must_use]
+pub fn of_merge(from: Document, to: Document, now: Timestamp, until: Option<Timestamp>) -> Preview {
+    let desired = Desired::new(from, Revision("before".to_owned()));
+    let documents = [&desired.document, &to];
+    let sessions = documents.iter().flat_map(|document| &document.sessions);
+    let users = documents.iter().flat_map(|document| &document.users);
+    let keys = Keys {
+        gateways: sessions.zip(1..).map(|(session, n)| (session.name.clone(), placeholder(n))).collect(),
+        users: users.zip(1 << 16..).map(|(user, n)| (user.name.clone(), placeholder(n))).collect(),
+    };
+    let nothing = Observed {
+        asked_at: now,
+        gateways: BTreeMap::new(),
+        lag: SignedDuration::ZERO,
+        unseen: BTreeMap::new(),
+    };
+    let Settled { records, observed, evidence } = settled(&Inputs {
+        desired: &desired,
+        records: &BTreeMap::new(),
+        observed: Some(&nothing),
+        evidence: &BTreeMap::new(),
+        keys: &keys,
+        in_flight: &BTreeSet::new(),
+        approved: None,
+        seed: [0; 32],
+        now,
+    });
+    let snapshot = Snapshot {
+        at: now,
+        passes: 0,
+        desired: Some(desired),
+        source: SourceStatus::default(),
+        records,
+        observed,
+        provider_error: None,
+        evidence,
+        keys,
+        approved: None,
+        report: None,
+        store_error: None,
+    };
+    of_candidate(&snapshot, to, until)
+}
+
+fn placeholder(number: u32) -> PublicKey {
+    let mut key = [0; 32];
+    key[..4].copy_from_slice(&number.to_le_bytes());
+    PublicKey::from(key)
+}
+
 /// What the next pass would do under `desired`, in a few lines.
 #[must_use]
 pub fn summary(snapshot: &Snapshot, desired: &Desired) -> PlanSummary {
@@ -83,4 +139,39 @@ fn describe(change: &Change) -> String {
     let consequence =
         if change.restarts() { " (replaces the gateway: connections through it end)" } else { "" };
     format!("{change}{consequence}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(sessions: &str) -> Document {
+        let text = format!(
+            "version: 1\ndeployment: home\nusers: [{{ name: alice }}, {{ name: bob }}]\nsessions:\n{sessions}"
+        );
+        ebb_desired_state::parse(&text).unwrap()
+    }
+
+    fn merge(from: &str, to: &str) -> Vec<String> {
+        let preview = of_merge(document(from), document(to), Timestamp::UNIX_EPOCH, None);
+        let actions = preview.plan.actions().filter(|(_, action)| !action.is_bookkeeping());
+        actions.map(|(session, action)| format!("{session}: {action}")).collect()
+    }
+
+    const HOME: &str = "  - { name: home, users: [alice], region: eastus2 }\n";
+    const WORK: &str = "  - { name: work, users: [bob], region: eastus2 }\n";
+
+    #[test]
+    fn a_merge_shows_what_it_does_and_nothing_else() {
+        assert_eq!(merge(HOME, HOME), [""; 0]);
+        let both = format!("{HOME}{WORK}");
+        let added = merge(HOME, &both);
+        assert!(added.len() == 1 && added[0].starts_with("work: create"), "{added:?}");
+        let removed = merge(&both, HOME);
+        assert!(removed.len() == 1 && removed[0].starts_with("work: delete"), "{removed:?}");
+        let replaced = merge(HOME, &HOME.replace("eastus2", "westeurope"));
+        assert!(replaced.len() == 1 && replaced[0].starts_with("home: delete"), "{replaced:?}");
+        let shared = merge(HOME, &HOME.replace("[alice]", "[alice, bob]"));
+        assert!(shared.len() == 1 && shared[0].starts_with("home: configure"), "{shared:?}");
+    }
 }

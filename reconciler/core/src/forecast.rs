@@ -31,13 +31,7 @@ pub struct Foreseen(pub Note);
 /// What will happen from now to `until`, in order.
 #[must_use]
 pub fn forecast(inputs: &Inputs<'_>, until: Timestamp) -> Vec<Foreseen> {
-    let mut world = World {
-        records: inputs.records.clone(),
-        observed: inputs.observed.cloned(),
-        evidence: inputs.evidence.clone(),
-        now: inputs.now,
-        foreseen: Vec::new(),
-    };
+    let mut world = World::new(inputs);
     for _ in 0..MOMENTS {
         match world.settle(inputs).filter(|next| *next <= until) {
             Some(next) => world.now = next,
@@ -45,6 +39,26 @@ pub fn forecast(inputs: &Inputs<'_>, until: Timestamp) -> Vec<Foreseen> {
         }
     }
     world.foreseen
+}
+
+/// A deployment as it is once everything that a document wants has happened.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// What is remembered.
+    pub records: BTreeMap<SessionName, Record>,
+    /// What the provider has.
+    pub observed: Option<Observed>,
+    /// What is known of use.
+    pub evidence: BTreeMap<SessionName, Evidence>,
+}
+
+/// What becomes of the present if everything that is due now happens now.
+#[must_use]
+pub fn settled(inputs: &Inputs<'_>) -> Settled {
+    let mut world = World::new(inputs);
+    world.settle(inputs);
+    let World { records, observed, evidence, .. } = world;
+    Settled { records, observed, evidence }
 }
 
 struct World {
@@ -56,6 +70,16 @@ struct World {
 }
 
 impl World {
+    fn new(inputs: &Inputs<'_>) -> Self {
+        Self {
+            records: inputs.records.clone(),
+            observed: inputs.observed.cloned(),
+            evidence: inputs.evidence.clone(),
+            now: inputs.now,
+            foreseen: Vec::new(),
+        }
+    }
+
     /// Lets everything happen that happens now; returns when something happens next.
     fn settle(&mut self, inputs: &Inputs<'_>) -> Option<Timestamp> {
         for _ in 0..PASSES_AT_ONCE {

@@ -211,6 +211,9 @@ pub(super) struct Plan {
     /// A document to try instead of the one in force.
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
+    /// Compare with this document as if everything in it had happened, without asking a daemon: what merging a change would do.
+    #[arg(long, value_name = "FILE", requires = "file")]
+    pub(super) from: Option<PathBuf>,
     /// Also show what time alone will bring about until then: `+45m`, `+2d`, or a moment such as 2026-12-24T18:00:00Z.
     #[arg(long, value_name = "WHEN")]
     pub(super) at: Option<Ahead>,

@@ -28,6 +28,10 @@ pub(super) async fn edit(daemon: &Daemon, yes: bool, output: Output) -> Outcome 
     let api = Api::open(daemon)?;
     let (text, mut tag) = api.get_tagged(DOCUMENT).await?;
     let status: StatusView = api.get("/api/sessions").await?;
+    if status.source.starts_with("git+") {
+        let text = format!("the document comes from {}; change it there", status.source);
+        return Err(Failure::new(text));
+    }
     if let Some(seen) =
         status.seen.filter(|seen| status.revision.as_ref() != Some(seen) && !status.problems.is_empty())
     {

@@ -8,7 +8,7 @@ use ebb_core::forecast::Foreseen;
 use ebb_core::observed::Scope;
 use ebb_core::plan::{Desired, Revision};
 use ebb_core::spec::Keys;
-
+use ebb_desired_state::Document;
 use jiff::Timestamp;
 
 use super::api::{Api, ApiError};
@@ -16,16 +16,16 @@ use super::args::{Daemon, Output, Plan};
 use super::output::json;
 use super::{CHANGES, Failure, Outcome};
 use crate::clock;
-use crate::engine::{Snapshot, SourceStatus};
+use crate::engine::{Snapshot, SourceStatus, renames};
 use crate::preview::{self, Preview};
 use crate::secrets::SecretName;
 use crate::setup;
 
 pub(super) async fn plan(daemon: &Daemon, options: Plan, output: Output) -> Outcome {
     let until = options.at.map(|ahead| ahead.from(clock::now()));
-    let preview = match ask(daemon, options.file.as_deref(), until).await {
-        Err(ApiError::NoDaemon { .. }) => offline(daemon, &options, until).await?,
-        other => other?,
+    let preview = match merged(&options, until)? {
+        Some(preview) => preview,
+        None => of_deployment(daemon, &options, until).await?,
     };
     match output {
         Output::Json => json(&preview)?,
@@ -34,6 +34,38 @@ pub(super) async fn plan(daemon: &Daemon, options: Plan, output: Output) -> Outc
     }
     let empty = preview.plan.is_empty() && preview.changes.is_empty();
     Ok(if empty { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
+}
+
+/// The plan from one file to another, if that is asked for.
+fn merged(options: &Plan, until: Option<Timestamp>) -> Result<Option<Preview>, Failure> {
+    let (Some(from), Some(to)) = (&options.from, &options.file) else { return Ok(None) };
+    let (from, to) = (read(from)?, read(to)?);
+    if let Some(why) = renames(&from, &to) {
+        return Err(Failure::usage(why));
+    }
+    Ok(Some(preview::of_merge(from, to, clock::now(), until)))
+}
+
+fn read(file: &Path) -> Result<Document, Failure> {
+    let name = file.display().to_string();
+    let bytes = std::fs::read(file).map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
+    parse(&name, &bytes)
+}
+
+fn parse(name: &str, bytes: &[u8]) -> Result<Document, Failure> {
+    ebb_desired_state::parse_bytes(bytes)
+        .map_err(|problems| Failure::usage(problems.render(name, super::output::is_colourful())))
+}
+
+async fn of_deployment(
+    daemon: &Daemon,
+    options: &Plan,
+    until: Option<Timestamp>,
+) -> Result<Preview, Failure> {
+    Ok(match ask(daemon, options.file.as_deref(), until).await {
+        Err(ApiError::NoDaemon { .. }) => offline(daemon, options, until).await?,
+        other => other?,
+    })
 }
 
 async fn ask(
@@ -67,8 +99,7 @@ async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> R
             (source.origin(), source.fetch(None).await?.text)
         }
     };
-    let document = ebb_desired_state::parse_bytes(&bytes)
-        .map_err(|problems| Failure::usage(problems.render(&name, super::output::is_colourful())))?;
+    let document = parse(&name, &bytes)?;
     let secrets = settings.secrets(&state)?;
     let mut keys = Keys::default();
     for session in &document.sessions {

@@ -16,6 +16,7 @@ use super::{Failure, Outcome};
 use crate::engine::{Engine, Parts};
 use crate::http::{self, AdminKey, App, Hooks};
 use crate::metrics::Counters;
+use crate::reporter;
 use crate::secrets::SecretName;
 use crate::setup;
 use crate::telemetry::Links;
@@ -49,6 +50,7 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     let (news, heard) = mpsc::channel(NEWS);
     let links = Links::new(control, Arc::clone(&parts.provider), news);
     let (engine, handle) = Engine::open(parts, links, heard).await?;
+    let reporting = tokio::spawn(reporter::run(handle.clone(), Arc::clone(&source)));
     let admin = Arc::new(AdminKey::open(&state.join("admin.key"))?);
     let hooks = options.webhook_secret_file.as_deref().map(open_hooks).transpose()?.map(Arc::new);
     let app = App { engine: handle, store, source, secrets, counters, hooks, admin };
@@ -67,6 +69,8 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     tracing::info!("{name}: finishing what is under way; gateways go on");
     drop(stop);
     reconciling.await?;
+    // What it has not told by now it tells after the next start.
+    reporting.abort();
     if let Ok(served) = tokio::time::timeout(LAST_REQUESTS, serving).await {
         served??;
     }

@@ -113,12 +113,32 @@ impl Engine {
         });
     }
 
+    /// An approval is for one time in force: a document that comes back later is another matter. It ends before the next
+    /// document counts, so that no crash in between leaves it behind; false: it could not be ended, and the fetch is repeated.
+    async fn end_approval(&mut self) -> bool {
+        if self.approved.is_none() {
+            return true;
+        }
+        match self.parts.store.approve(&Revision(String::new())).await {
+            Ok(()) => {
+                self.approved = None;
+                true
+            }
+            Err(error) => {
+                tracing::error!("{error}; the new document waits until the old approval can be ended");
+                false
+            }
+        }
+    }
+
     /// Judges what a fetch has brought.
     pub(super) async fn take_fetched(&mut self, outcome: Outcome) {
         self.fetching.running = false;
         self.fetching.hold_until = None;
         let announced = self.fetching.announced[RUNNING].take();
-        if let Some(candidate) = self.intake.judge(&self.parts, outcome).await {
+        if let Some(candidate) = self.intake.judge(&self.parts, outcome).await
+            && self.end_approval().await
+        {
             let plan = preview::summary(&self.snapshot(), &candidate.desired);
             self.intake.accept(&self.parts, candidate, announced, plan).await;
         }

@@ -129,7 +129,7 @@ impl Engine {
         links: Links,
         news: mpsc::Receiver<News>,
     ) -> Result<(Self, Handle), StoreError> {
-        let approved = parts.store.approved().await?;
+        let approved = parts.store.approved().await?.filter(|revision| !revision.0.is_empty());
         let intake = Intake::open(&parts).await?;
         let (order_sender, orders) = mpsc::channel(64);
         let (pass_sender, passes) = watch::channel(0);

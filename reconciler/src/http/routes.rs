@@ -27,6 +27,9 @@ use crate::view::{self, SessionView, StatusView};
 const DEFAULT_EVENTS: usize = 50;
 const MOST_EVENTS: usize = 1000;
 
+/// Documents that are searched for the one that changed a session last.
+const LOOKED_BACK: usize = 100;
+
 /// Whoever has the admin key, in the words of the history.
 pub(super) const BY: &str = "admin";
 
@@ -86,7 +89,10 @@ pub(super) async fn session(
     Path(name): Path<SessionName>,
 ) -> Answer<Json<SessionView>> {
     let snapshot = snapshot(&app).await?;
-    view::session(&snapshot, &name).map(Json).ok_or_else(|| no_session(&name))
+    let mut view = view::session(&snapshot, &name).ok_or_else(|| no_session(&name))?;
+    let accepted = app.store.accepted(LOOKED_BACK).await?;
+    view.because.extend(accepted.iter().find_map(|accepted| accepted.about(&name)));
+    Ok(Json(view))
 }
 
 pub(super) async fn start(_: Admin, app: State<App>, session: Path<SessionName>) -> Answer<StatusCode> {

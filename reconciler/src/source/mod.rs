@@ -45,6 +45,20 @@ pub trait Source: Send + Sync {
         Vec::new()
     }
 
+    /// Whether [`Source::report`] does anything.
+    fn reports(&self) -> bool {
+        false
+    }
+
+    /// Tells people at the source what became of a version.
+    ///
+    /// # Errors
+    /// When it cannot be written there.
+    async fn report(&self, revision: &Revision, deployment: &str, text: &str) -> Result<(), SourceError> {
+        let _ = (revision, deployment, text);
+        Ok(())
+    }
+
     /// Whether every version has to carry a signature that is trusted.
     fn verifies(&self) -> bool {
         false

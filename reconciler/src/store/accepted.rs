@@ -1,6 +1,7 @@
 //! Documents that were taken into force.
 
 use ebb_core::plan::Revision;
+use ebb_desired_state::SessionName;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,21 @@ pub struct Accepted {
     pub plan: PlanSummary,
     /// The text.
     pub text: String,
+}
+
+impl Accepted {
+    /// Who changed a session by this document and how, in one sentence; `None` if it did not change it.
+    #[must_use]
+    pub fn about(&self, session: &SessionName) -> Option<String> {
+        let subject = format!("sessions[{session}]");
+        let mut changes = self.changes.iter().filter(|change| change.contains(&subject));
+        let first = changes.next()?;
+        let more = changes.count();
+        let who = self.provenance.who().map(|who| format!(" by {who}")).unwrap_or_default();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let Self { revision, generation, at, .. } = self;
+        Some(format!("last changed{who} at {at:.0} in revision {revision} (#{generation}): {first}{more}"))
+    }
 }
 
 /// What a plan does, without the details.
@@ -158,6 +174,20 @@ mod tests {
         for wanted in ["bbb", "", "#9", "#x", "cccc"] {
             assert_eq!(find(history(), wanted), Found::None, "{wanted}");
         }
+    }
+
+    #[test]
+    fn a_document_tells_whom_it_changed() {
+        let mut changed = accepted(3, "r");
+        changed.changes =
+            ["+ sessions[work]", "~ sessions[home].port: 1 -> 2", "~ sessions[home].idleTimeout: 1m -> 2m"]
+                .map(str::to_owned)
+                .to_vec();
+        changed.provenance.author = Some("Alice".into());
+        let about = |name: &str| changed.about(&name.parse().unwrap());
+        let sentence = "last changed by Alice at 1970-01-01T00:00:00Z in revision r (#3): ~ sessions[home].port: 1 -> 2 and 1 more";
+        assert_eq!(about("home").as_deref(), Some(sentence));
+        assert_eq!(about("hom"), None);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub trait Store: Send + Sync {
     /// The revision whose mass teardown somebody has approved.
     async fn approved(&self) -> Result<Option<Revision>, StoreError>;
 
-    /// Approves the mass teardown of a revision.
+    /// Approves the mass teardown of a revision; of the empty one, of none.
     async fn approve(&self, revision: &Revision) -> Result<(), StoreError>;
 }
 

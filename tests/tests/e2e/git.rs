@@ -84,6 +84,8 @@ fn signed_commits_are_in_force_and_others_change_nothing() {
     let status = await_condition(&daemon, ConditionKind::DocumentAccepted, Status::False, "HistoryRewritten");
     assert_eq!(status.revision.as_deref(), Some(second.as_str()));
 
+    let edit = world.ebb(&["edit", "--yes"]).failure(1);
+    assert!(edit.stderr.contains("change it there"), "{edit}");
     let rollback = world.ebb(&["rollback", &first[..10]]).failure(1);
     assert!(rollback.stderr.contains(&format!("git checkout {first} -- desired-state.yaml")), "{rollback}");
     assert!(!daemon.log().contains(TOKEN), "the token is in the log");

@@ -49,6 +49,9 @@ fn people_edit_compare_and_bring_back() {
     edit(&world, "false").failure(1);
     assert_eq!(daemon.status().revision.as_deref(), Some(second.as_str()));
 
+    let explain = world.ebb(&["explain", "home"]).success().stdout;
+    assert!(explain.contains("last changed by admin") && explain.contains("11m -> 12m"), "{explain}");
+
     let diff = world.ebb(&["diff", &first[..6], "#2"]).success().stdout;
     assert!(diff.contains("11m") && diff.contains("12m"), "{diff}");
     assert!(world.ebb(&["diff", &second]).success().stdout.contains("both say the same"));
@@ -139,4 +142,61 @@ fn a_storm_of_edits_causes_few_passes_and_ends_with_the_last() {
     let made = passes() - before;
     assert!(made < 200, "1000 edits made {made} passes");
     assert_eq!(daemon.gateway("home"), gateway);
+}
+
+#[test]
+fn an_approval_does_not_outlast_the_time_its_document_is_in_force() {
+    let Some(world) = world() else { return };
+    let two = home(&["alice"], "")
+        .replace("sessions:\n", "  - name: bob\nlimits: { maxTeardownsPerPass: 1 }\nsessions:\n")
+        + "  - { name: work, users: [bob], region: local, port: 41821 }\n";
+    let none = two.split_once("sessions:\n").unwrap().0.to_owned() + "sessions: []\n";
+    let daemon = Daemon::with_document(&world, &two);
+    let both_active = || {
+        for session in ["home", "work"] {
+            daemon.await_state(session, StateName::Active, SOON);
+        }
+    };
+    both_active();
+    let first = daemon.status().revision.unwrap();
+    let held = || {
+        eventually("two teardowns are held", SOON, || match daemon.status().held_teardowns {
+            2 => Ok(()),
+            other => Err(other.to_string()),
+        });
+    };
+    daemon.edit(&none);
+    held();
+    let second = daemon.status().revision.unwrap();
+    world.ebb(&["approve", &second]).success();
+    eventually("both are gone", SOON, || {
+        let left = daemon.status().sessions.len();
+        if left == 0 { Ok(()) } else { Err(left.to_string()) }
+    });
+    world.ebb(&["rollback", &first]).success();
+    both_active();
+    world.ebb(&["rollback", &second]).success();
+    held();
+    both_active();
+}
+
+#[test]
+fn a_merge_can_be_planned_without_a_daemon() {
+    let Some(world) = world() else { return };
+    let write = |name: &str, text: &str| {
+        let path = world.path(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let base = write("base.yaml", &home(&["alice"], ""));
+    let same = write("same.yaml", &format!("# a comment\n{}", home(&["alice"], "")));
+    let moved = write("moved.yaml", &home(&["alice"], "port: 41821"));
+    let broken = write("broken.yaml", &home(&["alice"], "port: 51820"));
+    world.ebb(&["plan", &same, "--from", &base, "--markdown"]).success();
+    let plan = world.ebb(&["plan", &moved, "--from", &base, "--at", "+24h", "--markdown"]).failure(3);
+    for part in ["### Ebb plan", "41820 -> 41821 (replaces the gateway", "`home`: delete"] {
+        assert!(plan.stdout.contains(part), "{part:?} is missing in\n{plan}");
+    }
+    assert!(world.ebb(&["plan", &broken, "--from", &base]).failure(2).stderr.contains("reserve"));
+    assert!(!world.path("state").exists(), "a plan of files leaves nothing behind");
 }

@@ -70,7 +70,8 @@ fn a_push_is_in_force_when_a_webhook_tells_of_it() {
     fs::write(&secret, format!("{SECRET}\n")).unwrap();
     let url = format!("git+file://{}?ref=main", repository.bare());
     let secret = secret.display().to_string();
-    let options = ["--document", &url, "--git-poll", "86400", "--webhook-secret-file", &secret];
+    let options =
+        ["--document", &url, "--git-poll", "86400", "--git-report", "--webhook-secret-file", &secret];
     let daemon = Daemon::start(&world, &options);
     daemon.await_state("home", StateName::Active, SOON);
 
@@ -93,6 +94,15 @@ fn a_push_is_in_force_when_a_webhook_tells_of_it() {
     in_force(&second);
     assert_eq!(deliver(&world, "/hooks/github", &["X-GitHub-Event: push", &right], &body), 202);
     assert_eq!((deliveries(&daemon, "accepted"), deliveries(&daemon, "repeated")), (1, 1));
+
+    eventually("the commit has a note", SOON, || {
+        let note = Command::new("git")
+            .args(["-C", &repository.bare(), "notes", "--ref=ebb/home", "show", &second])
+            .output()
+            .unwrap();
+        let note = String::from_utf8(note.stdout).unwrap();
+        if note.contains("Ready=True (Settled)") { Ok(()) } else { Err(note) }
+    });
 
     let large = "x".repeat(5_000_001);
     let signed = format!("X-Hub-Signature-256: {}", signature(SECRET, &large));

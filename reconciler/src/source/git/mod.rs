@@ -5,6 +5,7 @@
 //! history than is needed to see that a version follows the one in force.
 
 mod location;
+mod notes;
 mod program;
 mod settings;
 mod verify;
@@ -14,6 +15,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -52,9 +54,32 @@ pub struct GitSource {
     token_file: Option<PathBuf>,
     ssh_command: Option<OsString>,
     allow_rewind: bool,
+    report: bool,
     poll: Duration,
     /// Two fetches into one repository would disturb each other.
     turn: Mutex<()>,
+    /// Something is wrong with what was fetched; it is fetched anew.
+    is_suspect: AtomicBool,
+}
+
+/// How much history a fetch brings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum History {
+    None,
+    /// What lies between what is here and the new version.
+    SinceBase,
+    All,
+}
+
+impl History {
+    const fn option(self) -> Option<&'static str> {
+        match self {
+            Self::None => Some("--depth=1"),
+            Self::SinceBase => None,
+            // What git itself calls infinite.
+            Self::All => Some("--depth=2147483647"),
+        }
+    }
 }
 
 impl GitSource {
@@ -77,8 +102,10 @@ impl GitSource {
             token_file: settings.git_token_file.clone(),
             ssh_command: ssh_command.transpose()?,
             allow_rewind: settings.git_allow_rewind,
+            report: settings.git_report,
             poll: Duration::from_secs(settings.git_poll),
             turn: Mutex::default(),
+            is_suspect: AtomicBool::new(false),
         })
     }
 
@@ -108,22 +135,39 @@ impl GitSource {
     /// Runs git on what was fetched; it must succeed.
     async fn local(&self, arguments: &[&str], longest: u64) -> Result<Vec<u8>, SourceError> {
         let ended = self.try_git(arguments, &fixed(), &Variables::new(), longest).await?;
-        if ended.status.success() { Ok(ended.stdout) } else { Err(self.failed(said(&ended))) }
+        if ended.status.success() { Ok(ended.stdout) } else { Err(self.broken(&ended)) }
     }
 
-    /// Fetches `reference` as `name`; `shallow`: without its history.
-    async fn fetch_as(&self, reference: &str, name: &str, shallow: bool) -> Result<Ended, SourceError> {
+    /// An error about what was fetched: a crash or a full disk has left half of something.
+    fn broken(&self, ended: &Ended) -> SourceError {
+        self.is_suspect.store(true, Ordering::Relaxed);
+        self.failed(said(ended))
+    }
+
+    /// Everything that was fetched can be fetched again.
+    fn forget_copy(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.programs.directory)? {
+            let path = entry?.path();
+            if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+        }
+        Ok(())
+    }
+
+    /// Fetches `reference` as `name`.
+    async fn fetch_as(&self, reference: &str, name: &str, history: History) -> Result<Ended, SourceError> {
+        let refspec = format!("+{reference}:{name}");
+        let mut options = vec!["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"];
+        options.extend(history.option());
+        self.network("fetch", &options, &refspec).await
+    }
+
+    /// Runs a command of git that talks to the repository.
+    async fn network(&self, command: &str, options: &[&str], refspec: &str) -> Result<Ended, SourceError> {
         let (mut config, mut variables) = (fixed(), Variables::new());
         config.extend(self.authorization()?);
         variables.push(("GIT_ALLOW_PROTOCOL", self.location.transport.as_str().into()));
         variables.extend(self.ssh_command.iter().map(|command| ("GIT_SSH_COMMAND", command.clone())));
-        let refspec = format!("+{reference}:{name}");
-        let mut arguments =
-            vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"];
-        if shallow {
-            arguments.push("--depth=1");
-        }
-        arguments.extend(["--", &self.location.repository, &refspec]);
+        let arguments = [&[command], options, &["--", &self.location.repository, refspec]].concat();
         self.try_git(&arguments, &config, &variables, SHORT).await
     }
 
@@ -147,37 +191,51 @@ impl GitSource {
         if !self.programs.directory.join("HEAD").exists() {
             self.local(&["init", "--quiet", "--bare", "."], SHORT).await?;
         }
-        if let Some(base) = base {
-            self.bring_base(base).await?;
-        }
-        // Without --depth, git brings what lies between the version in force and the new one.
-        let ended = self.fetch_as(self.location.reference.as_str(), TIP, base.is_none()).await?;
+        let history = match base {
+            None => History::None,
+            Some(base) => self.bring_base(base).await?,
+        };
+        let ended = self.fetch_as(self.location.reference.as_str(), TIP, history).await?;
         if !ended.status.success() {
-            return Err(self.failed(said(&ended)));
+            let of_server = [
+                "couldn't find remote ref",
+                "Authentication failed",
+                "unable to access",
+                "Could not read from remote",
+            ];
+            let is_fine = of_server.iter().any(|words| ended.stderr.contains(words));
+            return Err(if is_fine { self.failed(said(&ended)) } else { self.broken(&ended) });
         }
         let tip = self.local(&["rev-parse", "--verify", &format!("{TIP}^{{commit}}")], SHORT).await?;
         Ok(String::from_utf8_lossy(&tip).trim().to_owned())
     }
 
-    /// Makes sure that the version in force is here, so that its successors can be told from others.
-    async fn bring_base(&self, base: &str) -> Result<(), SourceError> {
-        let object = format!("{base}^{{commit}}");
-        let here = self.try_git(&["cat-file", "-e", &object], &fixed(), &Variables::new(), SHORT).await?;
-        if here.status.success() {
-            return self.local(&["update-ref", BASE, base], SHORT).await.map(drop);
+    /// Brings the version in force, so that its successors can be told from others; returns how much history of a new version
+    /// is needed for that.
+    async fn bring_base(&self, base: &str) -> Result<History, SourceError> {
+        if self.has(base).await? {
+            self.local(&["update-ref", BASE, base], SHORT).await?;
+            return Ok(History::SinceBase);
         }
-        let ended = self.fetch_as(base, BASE, true).await?;
+        let ended = self.fetch_as(base, BASE, History::None).await?;
         if ended.status.success() {
-            return Ok(());
+            return Ok(History::SinceBase);
         }
-        if is_unknown_object(&ended.stderr) {
-            let why = format!("the version in force, {base}, is no longer in the repository: {REWRITTEN}");
-            return Err(self.error(Reason::HistoryRewritten, why, None));
-        }
-        Err(self.failed(said(&ended)))
+        // Some servers hand out no commit that has no name, though it is an ancestor of one that has.
+        if is_unknown_object(&ended.stderr) { Ok(History::All) } else { Err(self.failed(said(&ended))) }
+    }
+
+    async fn has(&self, commit: &str) -> Result<bool, SourceError> {
+        let object = format!("{commit}^{{commit}}");
+        let ended = self.try_git(&["cat-file", "-e", &object], &fixed(), &Variables::new(), SHORT).await?;
+        Ok(ended.status.success())
     }
 
     async fn check_descent(&self, base: &str, tip: &str) -> Result<(), SourceError> {
+        if !self.has(base).await? {
+            let why = format!("the version in force, {base}, is no longer in the repository: {REWRITTEN}");
+            return Err(self.error(Reason::HistoryRewritten, why, Some(tip)));
+        }
         let arguments = ["merge-base", "--is-ancestor", base, tip];
         let ended = self.try_git(&arguments, &fixed(), &Variables::new(), SHORT).await?;
         match ended.status.code() {
@@ -186,7 +244,7 @@ impl GitSource {
                 let why = format!("{tip} does not descend from the version in force, {base}: {REWRITTEN}");
                 Err(self.error(Reason::HistoryRewritten, why, Some(tip)))
             }
-            _ => Err(self.failed(said(&ended))),
+            _ => Err(self.broken(&ended)),
         }
     }
 
@@ -206,7 +264,7 @@ impl GitSource {
         let arguments = ["log", "-1", "--no-show-signature", "--encoding=UTF-8", &format, tip];
         let ended = self.try_git(&arguments, &config, &variables, SHORT).await?;
         if !ended.status.success() {
-            return Err(self.failed(said(&ended)));
+            return Err(self.broken(&ended));
         }
         let text = String::from_utf8_lossy(&ended.stdout).into_owned();
         let mut fields = text.trim_end_matches('\n').split('\0');
@@ -259,6 +317,9 @@ const REWRITTEN: &str = "its history was rewritten. If that is meant, allow it o
 impl Source for GitSource {
     async fn fetch(&self, base: Option<&Base>) -> Result<Fetched, SourceError> {
         let _turn = self.turn.lock().await;
+        if self.is_suspect.swap(false, Ordering::Relaxed) {
+            self.forget_copy().map_err(|error| self.failed(error))?;
+        }
         // A version from elsewhere has no descendants here, and a commit that is named is meant.
         let follows = !self.allow_rewind && !matches!(self.location.reference, Reference::Commit(_));
         let base = base.filter(|base| follows && base.origin == self.origin() && is_commit(&base.revision.0));
@@ -287,6 +348,14 @@ impl Source for GitSource {
             format!("git commit -S -m 'Bring back {path} of {short}'"),
             "git push".to_owned(),
         ]
+    }
+
+    fn reports(&self) -> bool {
+        self.report
+    }
+
+    async fn report(&self, revision: &Revision, deployment: &str, text: &str) -> Result<(), SourceError> {
+        self.note(&revision.0, deployment, text).await
     }
 
     fn verifies(&self) -> bool {

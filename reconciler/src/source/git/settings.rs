@@ -20,6 +20,9 @@ pub struct GitSettings {
     /// Host keys for git+ssh. A host that is not known is not talked to.
     #[arg(long, env = "EBB_GIT_KNOWN_HOSTS", value_name = "FILE")]
     pub git_known_hosts: Option<PathBuf>,
+    /// Write on each commit what became of it, as a note in refs/notes/ebb/DEPLOYMENT. The token or key needs to write.
+    #[arg(long, env = "EBB_GIT_REPORT")]
+    pub git_report: bool,
     /// Seconds between two looks at the repository.
     #[arg(long, env = "EBB_GIT_POLL_SECONDS", default_value_t = 60, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]

@@ -203,6 +203,38 @@ async fn descent_is_known_even_when_the_copy_was_lost() {
 }
 
 #[tokio::test]
+async fn all_of_the_history_can_be_brought_where_it_is_needed() {
+    let world = World::new();
+    let first = world.commit("one", &[]);
+    world.commit("two", &[]);
+    let source = world.plain();
+    source.bring_tip(None).await.unwrap();
+    // Whether a server hands the commit out or not, its descendants are told from others.
+    let ended = source.fetch_as(source.location.reference.as_str(), TIP, History::All).await.unwrap();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert!(source.has(&first).await.unwrap());
+    assert_eq!(text(&source, Some(&base(&source, &first))).await, Ok("two".into()));
+}
+
+#[tokio::test]
+async fn a_copy_that_a_crash_has_left_half_done_is_fetched_anew() {
+    let world = World::new();
+    world.commit("one", &[]);
+    let source = world.plain();
+    source.fetch(None).await.unwrap();
+    fs::write(world.path("state/git/shallow.lock"), "").unwrap();
+    world.commit("two", &[]);
+    assert_eq!(text(&source, None).await, Err(Reason::FetchFailed));
+    assert_eq!(text(&source, None).await, Ok("two".into()));
+    for entry in fs::read_dir(world.path("state/git/objects/pack")).unwrap() {
+        fs::write(entry.unwrap().path(), "").unwrap();
+    }
+    fs::remove_file(world.path("state/git/shallow")).unwrap();
+    let _ = source.fetch(None).await;
+    assert_eq!(text(&source, None).await, Ok("two".into()));
+}
+
+#[tokio::test]
 async fn a_version_from_another_place_is_no_base() {
     let world = World::new();
     world.commit("one", &[]);
@@ -289,6 +321,31 @@ async fn a_commit_that_a_trusted_openpgp_key_signed_is_brought_and_no_other() {
     world.sign_with_ssh("alice");
     world.commit("by an SSH key", &["-S"]);
     assert_eq!(text(&source, None).await, Err(Reason::Untrusted));
+}
+
+#[tokio::test]
+async fn what_became_of_a_commit_is_noted_on_it() {
+    let world = World::new();
+    let first = world.commit("one", &[]);
+    let settings = GitSettings { git_report: true, ..GitSettings::default() };
+    let source = world.source("?ref=main", &settings);
+    assert!(source.reports() && !world.plain().reports());
+    let note = |commit: &str| world.git(&["notes", "--ref=ebb/home", "show", commit]);
+    let (revision, other) = (source.fetch(None).await.unwrap().revision, "ebb/prod");
+    source.report(&revision, "home", "on the way").await.unwrap();
+    assert_eq!(note(&first), "on the way");
+    source.report(&revision, "home", "settled").await.unwrap();
+    assert_eq!(note(&first), "settled");
+
+    // A copy that was lost takes no earlier note with it.
+    fs::remove_dir_all(world.path("state/git")).unwrap();
+    let second = world.commit("two", &[]);
+    let source = world.source("?ref=main", &settings);
+    let revision = source.fetch(None).await.unwrap().revision;
+    source.report(&revision, "home", "refused").await.unwrap();
+    source.report(&revision, "prod", "of another deployment").await.unwrap();
+    assert_eq!((note(&first), note(&second)), ("settled".to_owned(), "refused".to_owned()));
+    assert_eq!(world.git(&["notes", &format!("--ref={other}"), "show", &second]), "of another deployment");
 }
 
 #[tokio::test]

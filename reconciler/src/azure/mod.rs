@@ -11,7 +11,10 @@ pub mod arm;
 mod client;
 mod cloud;
 mod credential;
+pub mod lease;
 mod settings;
+pub mod storage;
+pub mod tables;
 mod transport;
 
 use std::sync::Arc;

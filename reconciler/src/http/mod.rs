@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
@@ -55,6 +56,16 @@ pub fn router(app: App) -> Router {
         .route("/api/reconcile", post(routes::reconcile))
         .route("/api/events", get(routes::events))
         .with_state(app)
+}
+
+/// Answers probes of a daemon that stands by: it lives and is not ready.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn stand_by(listener: TcpListener) -> std::io::Result<()> {
+    let waiting = || async { (StatusCode::SERVICE_UNAVAILABLE, "standing by: another daemon leads\n") };
+    let router = Router::new().route("/livez", get(|| async { "alive\n" })).fallback(waiting);
+    axum::serve(listener, router).await
 }
 
 /// Serves until `stop` resolves, then lets the requests in progress end.

@@ -1,10 +1,14 @@
 //! Where the desired-state document comes from.
 
+#[cfg(feature = "azure")]
+mod blob;
 mod file;
 
 use async_trait::async_trait;
 use ebb_core::plan::Revision;
 
+#[cfg(feature = "azure")]
+pub use blob::BlobSource;
 pub use file::FileSource;
 
 /// A place that holds the document.

@@ -1,6 +1,8 @@
 //! Where records, history and accepted documents are kept.
 
 mod redb;
+#[cfg(feature = "azure")]
+mod tables;
 
 use std::fmt;
 
@@ -13,6 +15,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::redb::RedbStore;
+#[cfg(feature = "azure")]
+pub use self::tables::TablesStore;
 
 /// The memory of a deployment.
 ///

@@ -16,8 +16,9 @@ use nix::unistd::Pid;
 
 use crate::home;
 
-/// A creation takes half a second here; what it takes beyond that are listings, handshakes and pauses after failures.
-const SOON: Duration = Duration::from_secs(40);
+/// A creation takes half a second here. What it takes beyond that are pauses after failures, and the half a minute for which a
+/// daemon that has just started does not believe listings.
+const SOON: Duration = Duration::from_secs(70);
 
 /// A gateway of this session is the only thing that there is.
 const GROUP: &str = "ebb-home-home";

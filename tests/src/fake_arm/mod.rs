@@ -160,6 +160,13 @@ impl FakeArm {
         self.shared.lock().calls.fail(kind, fault);
     }
 
+    /// The same after this many calls of the kind that go well.
+    pub fn fail_later(&self, kind: Kind, after: usize, fault: Fault) {
+        let calls = &mut self.shared.lock().calls;
+        (0..after).for_each(|_| calls.fail(kind, Fault::None));
+        calls.fail(kind, fault);
+    }
+
     /// How the next creations end, in order; after that they succeed.
     pub fn fate(&self, fate: Fate) {
         self.shared.lock().groups.fates.push_back(fate);

@@ -24,7 +24,11 @@ struct Known;
 
 #[async_trait]
 impl TokenCredential for Known {
-    async fn get_token(&self, _: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
+    async fn get_token(
+        &self,
+        _: &[&str],
+        _: Option<TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<AccessToken> {
         Ok(AccessToken::new(TOKEN, OffsetDateTime::now_utc() + Duration::hours(1)))
     }
 }

@@ -227,11 +227,12 @@ async fn calls_at_rest(gateways: usize, looks: usize) -> (usize, usize) {
         assert_eq!(provider.list(&scope).await.unwrap().gateways.len(), gateways);
     }
     let listings = fake.count(Kind::List);
+    assert_eq!((fake.count(Kind::Put), fake.count(Kind::Patch), fake.count(Kind::Delete)), (1, 0, 0));
     (listings, fake.calls().len() - before - listings)
 }
 
 #[tokio::test]
 async fn at_rest_a_look_costs_one_call_a_page_and_no_write() {
-    assert_eq!(calls_at_rest(3, 100).await, (100, 0));
+    assert_eq!(calls_at_rest(3, 100).await, (100, 3), "the first look is a thorough one");
     assert_eq!(calls_at_rest(1000, 10).await, (100, 0), "ten pages");
 }

@@ -222,7 +222,7 @@ impl FakeArm {
     /// How often the container of a group was started.
     #[must_use]
     pub fn starts(&self, name: &str) -> u32 {
-        self.shared.lock().groups.named(name).map_or(0, |group| group.starts())
+        self.shared.lock().groups.named(name).map_or(0, groups::Group::starts)
     }
 
     /// What the container of a group has printed.

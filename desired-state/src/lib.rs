@@ -25,7 +25,7 @@ pub use diff::{Change, Diff, Subject, diff};
 pub use document::{Document, Drift, Limits, Suspension, User};
 pub use hash::{ApiKeyHash, HashError};
 pub use name::{DeploymentName, NameError, SessionName, UserName};
-pub use problem::{Problem, Problems};
+pub use problem::{Fault, Problem, Problems};
 pub use quantity::{Quantity, QuantityError};
 pub use schedule::{Days, Hours, Schedule, ScheduleError};
 pub use schema::SCHEMA;

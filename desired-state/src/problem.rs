@@ -7,10 +7,32 @@ use serde::Serialize;
 
 use crate::text::{Lines, Mark, clean, mask};
 
+/// What is the matter with a document, as far as its sender is concerned: what arrived is damaged, or it is what was meant and
+/// wrong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fault {
+    /// A setting is wrong, or the text is no YAML.
+    #[default]
+    Invalid,
+    /// More values or deeper nesting than any document needs; aliases that multiply each other are counted as what they become.
+    TooComplex,
+    /// The promised end is missing.
+    Truncated,
+    /// Not UTF-8, or with zero bytes in it.
+    NotText,
+    /// More than [`crate::MAX_BYTES`].
+    TooLarge,
+    /// Nothing but white space and comments.
+    Empty,
+}
+
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
+    /// What kind of thing is wrong.
+    pub fault: Fault,
     /// Line, counted from 1.
     pub line: u32,
     /// Column in characters, counted from 1.
@@ -35,6 +57,7 @@ impl Problem {
     /// A problem without its line.
     pub(crate) fn new(mark: Mark, field: &str, message: &str, help: &str) -> Self {
         Self {
+            fault: Fault::Invalid,
             line: mark.line,
             column: mark.column,
             length: mark.length.max(1),
@@ -44,6 +67,11 @@ impl Problem {
             snippet: String::new(),
             snippet_column: 1,
         }
+    }
+
+    /// The same as another kind of fault.
+    pub(crate) fn of(self, fault: Fault) -> Self {
+        Self { fault, ..self }
     }
 
     fn mark(&self) -> Mark {
@@ -94,6 +122,12 @@ impl Problems {
     /// The problems, at most [`Self::MAX`].
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.problems.iter()
+    }
+
+    /// What is the matter with the document as a whole: the gravest fault of any of its problems.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.problems.iter().map(|problem| problem.fault).max().unwrap_or_default()
     }
 
     /// How many there are, including those beyond [`Self::MAX`].

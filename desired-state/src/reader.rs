@@ -1,7 +1,7 @@
 //! From YAML nodes to typed settings. Whatever cannot be read is reported, and reading goes on, so that one look at a document
 //! finds everything that is wrong with it.
 
-use crate::problem::{Problem, Problems};
+use crate::problem::{Fault, Problem, Problems};
 use crate::similar::closest;
 use crate::text::{Kind, Lines, Mark, Node};
 
@@ -104,6 +104,15 @@ impl<'t> Cx<'t> {
         self.report(mark, message, help);
         for found in self.problems.iter_mut().skip(kept) {
             found.masked = true;
+        }
+    }
+
+    /// As [`Self::report`], for a document of which a part is missing.
+    pub(crate) fn report_truncated(&mut self, mark: Mark, message: &str, help: &str) {
+        let kept = self.problems.len();
+        self.report(mark, message, help);
+        for found in self.problems.iter_mut().skip(kept) {
+            found.problem.fault = Fault::Truncated;
         }
     }
 

@@ -12,11 +12,13 @@
 //! | [`engine`] | the loop that joins them |
 //! | [`http`], [`metrics`], [`cli`] | what people touch |
 
+mod atomic;
 #[cfg(feature = "azure")]
 pub mod azure;
 pub mod cli;
 pub mod client_config;
 mod clock;
+mod deployment;
 pub mod engine;
 pub mod http;
 pub mod metrics;

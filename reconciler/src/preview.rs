@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ebb_core::action::Plan;
+use ebb_core::action::{Action, Plan};
 use ebb_core::forecast::{Foreseen, forecast};
 use ebb_core::names::Hash;
 use ebb_core::plan::{Desired, Inputs, Report, Revision, plan};
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Snapshot;
+use crate::store::{MOST_LINES, PlanSummary};
 
 /// A plan and the reasons for it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,6 +62,21 @@ pub fn of_candidate(snapshot: &Snapshot, document: Document, until: Option<Times
     let revision = Revision(format!("candidate-{}", Hash::of(&document)));
     let preview = of(snapshot, &Desired::new(document, revision), until);
     Preview { changes, ..preview }
+}
+
+/// What the next pass would do under `desired`, in a few lines.
+#[must_use]
+pub fn summary(snapshot: &Snapshot, desired: &Desired) -> PlanSummary {
+    let Preview { plan, report, .. } = of(snapshot, desired, None);
+    let actions = || plan.actions().filter(|(_, action)| !action.is_bookkeeping());
+    let count = |is: fn(&Action) -> bool| actions().filter(|(_, action)| is(action)).count();
+    PlanSummary {
+        creates: count(|action| matches!(action, Action::Create { .. })),
+        deletes: count(|action| matches!(action, Action::Delete { .. })),
+        configures: count(|action| matches!(action, Action::Configure { .. })),
+        held: report.held_teardowns,
+        lines: actions().take(MOST_LINES).map(|(session, action)| format!("{session}: {action}")).collect(),
+    }
 }
 
 fn describe(change: &Change) -> String {

@@ -18,7 +18,7 @@ use crate::secrets::VaultSecrets;
 use crate::secrets::{FileSecrets, Secrets};
 #[cfg(feature = "azure")]
 use crate::source::BlobSource;
-use crate::source::{FileSource, Source};
+use crate::source::{FileSource, GitSettings, GitSource, LocationError, Source};
 #[cfg(feature = "azure")]
 use crate::store::TablesStore;
 use crate::store::{RedbStore, Store, StoreError};
@@ -26,14 +26,17 @@ use crate::store::{RedbStore, Store, StoreError};
 /// Where everything is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// The desired-state document.
+    /// The desired-state document: a file, or one in Git as git+https://host/repository.git?ref=main&path=desired-state.yaml.
     #[arg(
         long,
         env = "EBB_DOCUMENT",
         default_value = "desired-state/desired-state.yaml",
-        value_name = "FILE"
+        value_name = "FILE|URL"
     )]
     pub document: String,
+    /// How a document in Git is reached and whom it has to be signed by.
+    #[command(flatten)]
+    pub git: GitSettings,
     /// Where gateways run.
     #[arg(long, env = "EBB_PROVIDER", value_enum, default_value = "local")]
     pub provider: ProviderKind,
@@ -91,6 +94,9 @@ pub enum SetupError {
         /// The other daemon.
         holder: String,
     },
+    /// The document is named wrongly.
+    #[error("--document: {0}")]
+    Location(#[from] LocationError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -109,7 +115,11 @@ impl Settings {
     ///
     /// # Errors
     /// When it cannot be watched.
-    pub fn source(&self) -> Result<Arc<dyn Source>, SetupError> {
+    pub fn source(&self, state: &Path) -> Result<Arc<dyn Source>, SetupError> {
+        if self.document.starts_with("git+") {
+            let location = self.document.parse()?;
+            return Ok(Arc::new(at(state, GitSource::open(location, &self.git, state))?));
+        }
         #[cfg(feature = "azure")]
         if is_blob(&self.document) {
             let storage = Storage::open(&Azure::open(&self.azure)?, "EBB_DOCUMENT", &self.document)?;

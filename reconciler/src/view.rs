@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::client_config;
+use crate::deployment;
 use crate::engine::Snapshot;
 
 /// A handshake older than this belongs to a session that WireGuard itself considers over (`REJECT_AFTER_TIME`, WireGuard
@@ -33,6 +34,18 @@ pub struct StatusView {
     pub source: String,
     /// When the revision was accepted.
     pub accepted_at: Option<Timestamp>,
+    /// Counts the documents that were taken into force; zero before the first.
+    #[serde(default)]
+    pub generation: u64,
+    /// The newest version that the source had, in force or not.
+    #[serde(default)]
+    pub seen: Option<String>,
+    /// The newest request to reconcile that has been handled; see `ebb reconcile`.
+    #[serde(default)]
+    pub handled_at: Option<Timestamp>,
+    /// Facts about the deployment as a whole that programs can wait for.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
     /// What is wrong with the newest version of the document, the provider or the store. Empty when all is well.
     pub problems: Vec<String>,
     /// Teardowns that wait for approval.
@@ -117,6 +130,10 @@ pub fn status(snapshot: &Snapshot) -> StatusView {
         revision: snapshot.desired.as_ref().map(|desired| desired.revision.to_string()),
         source: snapshot.source.origin.clone(),
         accepted_at: snapshot.source.accepted_at,
+        generation: snapshot.source.generation,
+        seen: snapshot.source.seen.as_ref().map(ToString::to_string),
+        handled_at: snapshot.source.handled_at,
+        conditions: deployment::conditions(snapshot),
         problems: [&snapshot.source.error, &snapshot.provider_error, &snapshot.store_error]
             .into_iter()
             .flatten()
@@ -162,7 +179,7 @@ fn because(
 ) -> Vec<String> {
     let document = snapshot.desired.as_ref().map(|desired| &desired.document);
     let suspension =
-        document.zip(declared).and_then(|(document, s)| demand::suspension(document, s, snapshot.at));
+        document.zip(declared).and_then(|(document, s)| demand::suspension(document, s, record, snapshot.at));
     let evidence = snapshot.evidence.get(&record.session);
     explain(&Subject { session: declared, suspension, record, report, evidence }, snapshot.at)
 }

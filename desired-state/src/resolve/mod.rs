@@ -30,7 +30,7 @@ pub(crate) fn resolve(document: written::Document, text: &str, cx: &mut Cx<'_>) 
         cx.field("endMarker", |cx| {
             if !ends_with_marker(text) {
                 let message = "the document does not end with the line `...`, as it promises here";
-                cx.report(mark, message, "the end is missing; if nothing else is, add the line");
+                cx.report_truncated(mark, message, "the end is missing; if nothing else is, add the line");
             }
             if lists.into_iter().flatten().any(|list| list < mark) {
                 let message =

@@ -7,7 +7,7 @@ mod yaml;
 pub(crate) use lines::{Lines, Mark, clean, ends_with_marker, mask};
 pub(crate) use node::{Kind, Node};
 
-use crate::problem::Problem;
+use crate::problem::{Fault, Problem};
 
 /// Largest document in bytes. 10,000 sessions with 10,000 users need about 3 MB.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -21,7 +21,8 @@ fn problem(text: &str, mark: Mark, message: impl AsRef<str>, help: impl AsRef<st
 pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Problem> {
     if bytes.len() > MAX_BYTES {
         let message = format!("the document has {} bytes; at most {MAX_BYTES} are read", bytes.len());
-        return Err(problem("", Mark::START, message, "split it into several deployments"));
+        let help = "split it into several deployments";
+        return Err(problem("", Mark::START, message, help).of(Fault::TooLarge));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let (valid, rest) = bytes.split_at(error.valid_up_to());
@@ -32,7 +33,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Problem> {
             [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] if valid.is_empty() => "the file is UTF-16; save it as UTF-8",
             _ => "save the file as UTF-8",
         };
-        problem(&shown, Mark::end_of(&shown), "the document is not UTF-8 text", help)
+        problem(&shown, Mark::end_of(&shown), "the document is not UTF-8 text", help).of(Fault::NotText)
     })?;
     if let Some(at) = text.find('\0') {
         return Err(problem(
@@ -40,7 +41,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Problem> {
             Mark::at(text, at),
             "the document contains a zero byte",
             "a crash while the file was being written can leave zeros behind; restore the file",
-        ));
+        )
+        .of(Fault::NotText));
     }
     Ok(text)
 }
@@ -54,7 +56,8 @@ pub(crate) fn read(text: &str) -> Result<Node, Problem> {
             Mark::START,
             "the document is empty",
             "to end all sessions on purpose, write the document with `sessions: []`",
-        ));
+        )
+        .of(Fault::Empty));
     }
     Ok(node)
 }

@@ -4,7 +4,7 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, Error, NonFiniteFloatPolicy, Options};
 
 use super::{Lines, Mark, Node, problem};
-use crate::problem::Problem;
+use crate::problem::{Fault, Problem};
 
 /// Values in a document, aliases expanded. Settings need about 10 bytes per value, so 4 MiB of them hold some 400,000.
 const MAX_NODES: usize = 1_000_000;
@@ -81,7 +81,14 @@ fn explain(text: &str, error: &Error) -> Problem {
             (format!("this is not valid YAML: {message}"), help)
         }
     };
-    problem(text, mark, message, help)
+    let fault = match original(error) {
+        Error::Budget { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::RecursiveReferencesRequireWeakTypes { .. } => Fault::TooComplex,
+        _ => Fault::Invalid,
+    };
+    problem(text, mark, message, help).of(fault)
 }
 
 /// What usually is the matter when the scanner says so.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use ebb_desired_state::{MAX_BYTES, Problems, parse, parse_bytes};
+use ebb_desired_state::{Fault, MAX_BYTES, Problems, parse, parse_bytes};
 
 const VALID: &str = "version: 1\ndeployment: home\nusers: []\nsessions: []\n";
 
@@ -47,6 +47,26 @@ fn problems_come_in_the_order_of_the_text_and_none_twice(problems: &Problems) {
     assert!(places.windows(2).all(|pair| (pair[0].0, pair[0].1) <= (pair[1].0, pair[1].1)), "{problems}");
     let unique: std::collections::BTreeSet<_> = places.iter().collect();
     assert_eq!(unique.len(), places.len(), "{problems}");
+}
+
+#[test]
+fn a_damaged_document_is_told_from_a_wrong_one() {
+    let fault = |name: &str| refuse(&fs::read(format!("tests/reject/{name}.yaml")).unwrap()).fault();
+    for (name, expected) in [
+        ("comments-only", Fault::Empty),
+        ("alias-bomb", Fault::TooComplex),
+        ("deep-nesting", Fault::TooComplex),
+        ("recursive-anchor", Fault::TooComplex),
+        ("end-marker-missing", Fault::Truncated),
+        ("ports", Fault::Invalid),
+        ("unclosed-bracket", Fault::Invalid),
+    ] {
+        assert_eq!(fault(name), expected, "{name}");
+    }
+    assert_eq!(refuse(b"").fault(), Fault::Empty);
+    assert_eq!(refuse(b"version: 1\0").fault(), Fault::NotText);
+    assert_eq!(refuse(b"version: \xff").fault(), Fault::NotText);
+    assert_eq!(refuse(&vec![b' '; MAX_BYTES + 1]).fault(), Fault::TooLarge);
 }
 
 #[test]

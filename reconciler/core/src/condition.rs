@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// What the fact is about.
     #[serde(rename = "type")]
@@ -14,12 +15,15 @@ pub struct Condition {
     pub reason: String,
     /// One sentence for people.
     pub message: String,
+    /// The generation that the fact is about, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub observed_generation: Option<u64>,
 }
 
 /// What conditions exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ConditionKind {
-    /// Users can connect.
+    /// Of a session: users can connect. Of the deployment: everything is as the newest document wants it.
     Ready,
     /// Whether the session is in use is known.
     TelemetryKnown,
@@ -29,6 +33,14 @@ pub enum ConditionKind {
     Progressing,
     /// A teardown waits for `ebb approve`.
     TeardownHeld,
+    /// Somebody else changed or removed the gateway.
+    Drifted,
+    /// Somebody took the session out of Ebb's hands.
+    Detached,
+    /// Of the deployment: the newest version of the document is the one in force.
+    DocumentAccepted,
+    /// Of the deployment: the version in force carries a signature that is trusted.
+    SourceVerified,
     /// It is known what the provider has for the session.
     ProviderKnown,
     /// What the gateway says through its tunnel and what it logs tell one story.
@@ -45,6 +57,10 @@ impl ConditionKind {
             Self::Configured => "Configured",
             Self::Progressing => "Progressing",
             Self::TeardownHeld => "TeardownHeld",
+            Self::Drifted => "Drifted",
+            Self::Detached => "Detached",
+            Self::DocumentAccepted => "DocumentAccepted",
+            Self::SourceVerified => "SourceVerified",
             Self::ProviderKnown => "ProviderKnown",
             Self::EvidenceAgrees => "EvidenceAgrees",
         }
@@ -88,22 +104,38 @@ pub mod reasons {
     pub const TOO_MANY_TEARDOWNS: &str = "TooManyTeardowns";
     /// A key is missing.
     pub const KEYS_MISSING: &str = "KeysMissing";
+    /// A gateway is gone that nobody here removed.
+    pub const VANISHED: &str = "Vanished";
+    /// A gateway is not as it was made.
+    pub const CHANGED: &str = "Changed";
+    /// An operator decided it.
+    pub const BY_OPERATOR: &str = "ByOperator";
 }
 
 impl Condition {
     /// A condition.
     #[must_use]
     pub fn new(kind: ConditionKind, status: Status, reason: &str, message: impl Into<String>) -> Self {
-        Self { kind, status, reason: reason.to_owned(), message: message.into() }
+        Self { kind, status, reason: reason.to_owned(), message: message.into(), observed_generation: None }
+    }
+
+    /// The same about a generation.
+    #[must_use]
+    pub fn observing(self, generation: u64) -> Self {
+        Self { observed_generation: Some(generation), ..self }
     }
 
     /// Whether somebody should look at it: it is not as it should be, and not merely because the session is down on purpose.
     #[must_use]
     pub fn is_bad(&self) -> bool {
         match self.kind {
-            ConditionKind::TeardownHeld => self.status == Status::True,
+            ConditionKind::TeardownHeld | ConditionKind::Drifted | ConditionKind::Detached => {
+                self.status == Status::True
+            }
             ConditionKind::TelemetryKnown
             | ConditionKind::Progressing
+            | ConditionKind::DocumentAccepted
+            | ConditionKind::SourceVerified
             | ConditionKind::ProviderKnown
             | ConditionKind::EvidenceAgrees => self.status != Status::True,
             ConditionKind::Ready | ConditionKind::Configured => false,

@@ -20,6 +20,9 @@ pub fn demand(document: &Document, session: Option<&Session>, record: &mut Recor
     take_up_wake(session, record, now);
     take_up_request(record, now);
     release_latch(session, record, now);
+    if record.suspended.as_ref().is_some_and(|suspended| suspended.suspension.until <= now) {
+        record.suspended = None;
+    }
     match reason_to_rest(document, session, record, now) {
         Some(why) => {
             record.wanted_since = None;
@@ -32,15 +35,24 @@ pub fn demand(document: &Document, session: Option<&Session>, record: &mut Recor
     }
 }
 
-/// The suspension in force for `session`, the deployment's before its own.
+/// The suspension in force for `session`: the deployment's, else that of its declaration, else an operator's.
 #[must_use]
 pub fn suspension<'a>(
     document: &'a Document,
     session: &'a Session,
+    record: &'a Record,
     now: Timestamp,
 ) -> Option<&'a Suspension> {
-    let in_force = |suspension: &&Suspension| now < suspension.until;
-    document.suspended.as_ref().filter(in_force).or(session.suspended.as_ref().filter(in_force))
+    suspensions(document, session, record).find(|suspension| now < suspension.until)
+}
+
+fn suspensions<'a>(
+    document: &'a Document,
+    session: &'a Session,
+    record: &'a Record,
+) -> impl Iterator<Item = &'a Suspension> {
+    let operators = record.suspended.as_ref().map(|suspended| &suspended.suspension);
+    document.suspended.iter().chain(&session.suspended).chain(operators)
 }
 
 /// Sets the latch of a rest that outlasts its cause; called when a session begins to rest.
@@ -59,10 +71,7 @@ pub fn next_change(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let users = session.users.iter().filter_map(|name| document.user(name)?.until);
-    let suspensions = [&document.suspended, &session.suspended];
-    suspensions
-        .into_iter()
-        .flatten()
+    suspensions(document, session, record)
         .map(|suspension| suspension.until)
         .chain(session.until)
         .chain(users)
@@ -119,7 +128,7 @@ fn reopens(schedule: &ebb_desired_state::Schedule, closed_at: Timestamp, now: Ti
 }
 
 fn reason_to_rest(document: &Document, session: &Session, record: &Record, now: Timestamp) -> Option<Rest> {
-    if suspension(document, session, now).is_some() {
+    if suspension(document, session, record, now).is_some() {
         return Some(Rest::Suspended);
     }
     if session.until.is_some_and(|until| now >= until) {

@@ -28,6 +28,7 @@ pub struct Subject<'a> {
 #[must_use]
 pub fn explain(subject: &Subject<'_>, now: Timestamp) -> Vec<String> {
     let mut lines = vec![state(subject, now)];
+    lines.extend(detached(subject, now));
     lines.extend(wish(subject));
     lines.extend(run(subject, now));
     lines.extend(evidence(subject, now));
@@ -63,7 +64,9 @@ fn wish(subject: &Subject<'_>) -> Option<String> {
     Some(match (&subject.report.rest, subject.suspension) {
         (None, _) => format!("the document wants it up (generation {generation})"),
         (Some(_), Some(suspension)) => {
-            format!("suspended until {}: {}", suspension.until, suspension.reason)
+            let operators = subject.record.suspended.as_ref().filter(|own| own.suspension == *suspension);
+            let by = operators.map(|own| format!(" by {} at {}", own.by, own.at)).unwrap_or_default();
+            format!("suspended{by} until {}: {}", suspension.until, suspension.reason)
         }
         (Some(why), None) if why.latches() => format!(
             "it is declared (generation {generation}) and rests because {why}; \
@@ -71,6 +74,12 @@ fn wish(subject: &Subject<'_>) -> Option<String> {
         ),
         (Some(why), None) => format!("it is declared (generation {generation}) and rests because {why}"),
     })
+}
+
+fn detached(subject: &Subject<'_>, now: Timestamp) -> Option<String> {
+    let detached = subject.record.detached.as_ref()?;
+    let (by, since) = (&detached.by, ago(detached.at, now));
+    Some(format!("{by} took it out of Ebb's hands {since} ({}); nothing is done about it", detached.reason))
 }
 
 fn run(subject: &Subject<'_>, now: Timestamp) -> Option<String> {

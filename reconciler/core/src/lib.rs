@@ -24,6 +24,7 @@ pub mod machine;
 pub mod names;
 pub mod note;
 pub mod observed;
+pub mod operator;
 pub mod outcome;
 pub mod plan;
 pub mod record;

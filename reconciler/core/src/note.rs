@@ -82,6 +82,16 @@ pub enum NoteKind {
     DesiredAccepted,
     #[serde(rename = "desired.rejected")]
     DesiredRejected,
+    #[serde(rename = "drift.detected")]
+    DriftDetected,
+    #[serde(rename = "operator.suspend")]
+    OperatorSuspend,
+    #[serde(rename = "operator.resume")]
+    OperatorResume,
+    #[serde(rename = "operator.detach")]
+    OperatorDetach,
+    #[serde(rename = "operator.adopt")]
+    OperatorAdopt,
 }
 
 impl NoteKind {
@@ -106,6 +116,11 @@ impl NoteKind {
             Self::ConfigDownloaded => "config.downloaded",
             Self::DesiredAccepted => "desired.accepted",
             Self::DesiredRejected => "desired.rejected",
+            Self::DriftDetected => "drift.detected",
+            Self::OperatorSuspend => "operator.suspend",
+            Self::OperatorResume => "operator.resume",
+            Self::OperatorDetach => "operator.detach",
+            Self::OperatorAdopt => "operator.adopt",
         }
     }
 }
@@ -139,6 +154,11 @@ pub fn of_transition(from: &State, to: &State) -> Option<(NoteKind, Outcome, Str
         (_, State::BackingOff { until }) => {
             Some((NoteKind::ProvisionFailure, Failure, format!("the next attempt is due at {until}")))
         }
+        (_, State::Terminating { why: Rest::Vanished }) => Some((
+            NoteKind::DriftDetected,
+            Warning,
+            "somebody else removed the gateway; it is left so".into(),
+        )),
         (_, State::Terminating { why }) => {
             Some((NoteKind::StopStart, Success, format!("tearing down: {why}")))
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::Moment;
 use crate::names::{Generation, Hash, RunId};
 use crate::observed::Endpoint;
+use crate::operator::{Detached, Suspended};
 use crate::outcome::Failure;
 use crate::plan::Revision;
 use crate::state::{Rest, State, Wait};
@@ -60,6 +61,12 @@ pub struct Record {
     /// The last thing somebody asked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request: Option<Request>,
+    /// Somebody let the session rest until a given moment.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub suspended: Option<Suspended>,
+    /// Somebody took the session out of Ebb's hands.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub detached: Option<Detached>,
     /// Keeps a session at rest although its cause is over.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub latch: Option<Latch>,
@@ -244,6 +251,8 @@ impl Record {
             asked_at: None,
             wake,
             request: None,
+            suspended: None,
+            detached: None,
             latch: None,
             failures: 0,
             last_failure: None,

@@ -211,6 +211,8 @@ pub enum Rest {
     },
     /// Its gateway ended itself because it heard of nobody for its lease time.
     LeaseEnded,
+    /// Somebody else removed its gateway, and the document says to leave that so.
+    Vanished,
     /// An operator suspended it.
     Suspended,
     /// The document does not have it.
@@ -234,6 +236,7 @@ impl Rest {
             Self::NoUsers => "no_users",
             Self::Superseded { .. } => "superseded",
             Self::LeaseEnded => "lease_ended",
+            Self::Vanished => "vanished",
             Self::Suspended => "suspended",
             Self::Removed => "removed",
             Self::SpecChanged => "spec_changed",
@@ -246,9 +249,12 @@ impl Rest {
     #[must_use]
     pub const fn latches(&self) -> bool {
         match self {
-            Self::Idle | Self::Stopped | Self::MaxLifetime | Self::Superseded { .. } | Self::LeaseEnded => {
-                true
-            }
+            Self::Idle
+            | Self::Stopped
+            | Self::MaxLifetime
+            | Self::Superseded { .. }
+            | Self::LeaseEnded
+            | Self::Vanished => true,
             Self::Ended
             | Self::ScheduleClosed
             | Self::NoUsers
@@ -272,6 +278,7 @@ impl Rest {
             | Self::NoUsers
             | Self::Superseded { .. }
             | Self::LeaseEnded
+            | Self::Vanished
             | Self::Suspended
             | Self::Failed => false,
         }
@@ -289,6 +296,7 @@ impl Rest {
             | Self::MaxLifetime
             | Self::Superseded { .. }
             | Self::LeaseEnded
+            | Self::Vanished
             | Self::Suspended
             | Self::Failed => false,
         }
@@ -307,6 +315,9 @@ impl fmt::Display for Rest {
             Self::Superseded { by } => write!(f, "session {by} of the same user replaced it"),
             Self::LeaseEnded => {
                 f.write_str("its gateway heard of nobody for its lease time and ended itself")
+            }
+            Self::Vanished => {
+                f.write_str("somebody else removed its gateway, which `drift` says to leave so")
             }
             Self::Suspended => f.write_str("an operator suspended it"),
             Self::Removed => f.write_str("the document no longer has it"),

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use axum::body::Bytes;
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -112,14 +112,58 @@ impl Api {
         serde_json::from_slice(&body).map_err(|error| self.strange(error))
     }
 
+    /// Posts JSON and reads JSON.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        json: &impl serde::Serialize,
+    ) -> Result<T, ApiError> {
+        let body = serde_json::to_vec(json).map_err(|error| self.strange(error))?;
+        let body = self.call(Method::POST, path, "application/json", body).await?;
+        serde_json::from_slice(&body).map_err(|error| self.strange(error))
+    }
+
+    /// Gets a text and its `ETag`.
+    pub(super) async fn get_tagged(&self, path: &str) -> Result<(String, String), ApiError> {
+        let (headers, body) = self.exchange(Method::GET, path, &[], Vec::new()).await?;
+        let text = String::from_utf8(body.to_vec()).map_err(|error| self.strange(error))?;
+        let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
+        let tag = tag.ok_or_else(|| self.strange("there is no ETag"))?.to_owned();
+        Ok((text, tag))
+    }
+
+    /// Replaces what has this `ETag`.
+    pub(super) async fn put_tagged<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        tag: &str,
+        text: String,
+    ) -> Result<T, ApiError> {
+        let headers = [(header::IF_MATCH, tag), (header::CONTENT_TYPE, "application/yaml")];
+        let (_, body) = self.exchange(Method::PUT, path, &headers, text.into_bytes()).await?;
+        serde_json::from_slice(&body).map_err(|error| self.strange(error))
+    }
+
     async fn call(&self, method: Method, path: &str, media: &str, body: Vec<u8>) -> Result<Bytes, ApiError> {
-        let request = Request::builder()
+        let headers = [(header::CONTENT_TYPE, media)];
+        self.exchange(method, path, &headers, body).await.map(|(_, body)| body)
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(header::HeaderName, &str)],
+        body: Vec<u8>,
+    ) -> Result<(HeaderMap, Bytes), ApiError> {
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.address))
-            .header("X-API-Key", self.key.as_str())
-            .header(header::CONTENT_TYPE, media)
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| self.strange(error))?;
+            .header("X-API-Key", self.key.as_str());
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.strange(error))?;
         let response = self.client.request(request).await.map_err(|error| {
             if error.is_connect() {
                 ApiError::NoDaemon { address: self.address }
@@ -127,10 +171,10 @@ impl Api {
                 self.strange(chain(&error))
             }
         })?;
-        let status = response.status();
+        let (status, headers) = (response.status(), response.headers().clone());
         let body = response.into_body().collect().await.map_err(|error| self.strange(error))?.to_bytes();
         if status.is_success() {
-            return Ok(body);
+            return Ok((headers, body));
         }
         #[derive(Deserialize)]
         struct Problem {

@@ -93,6 +93,74 @@ pub(super) enum Command {
         /// The revision in force, as `ebb plan` shows it.
         revision: String,
     },
+    /// Let a session rest until then, whatever anybody else wants. It ends by itself.
+    Suspend {
+        /// Which session.
+        session: SessionName,
+        /// Why, for whoever finds this later.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Until when: `+2h`, `+3d`, or a moment such as 2026-12-24T18:00:00Z.
+        #[arg(long, value_name = "WHEN")]
+        until: Ahead,
+    },
+    /// End a suspension early.
+    Resume {
+        /// Which session.
+        session: SessionName,
+    },
+    /// Take a session out of Ebb's hands: its gateway stays exactly as it is, until `ebb adopt`.
+    Detach {
+        /// Which session.
+        session: SessionName,
+        /// Why, for whoever finds this later.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Put a detached session into Ebb's hands again.
+    Adopt {
+        /// Which session.
+        session: SessionName,
+    },
+    /// Fetch the document and look at everything now.
+    Reconcile {
+        /// Wait until everything is as the document wants it. Exit code 1 if the newest document is refused.
+        #[arg(long)]
+        wait: bool,
+        /// Expect the source to be at this revision (or one that begins like this), as a pipeline does that has just pushed it.
+        #[arg(long, value_name = "REV")]
+        revision: Option<String>,
+        /// Seconds to wait.
+        #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+        timeout: u64,
+    },
+    /// List the documents that were in force, newest first.
+    History {
+        /// At most this many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Compare two documents that were in force, setting by setting.
+    Diff {
+        /// The earlier one: a revision, its first digits, or # and a generation.
+        #[arg(value_name = "A")]
+        from: String,
+        /// The later one [default: the one in force].
+        #[arg(value_name = "B")]
+        to: Option<String>,
+    },
+    /// Bring an earlier document back, as a new generation. With Git this prints the commands that do.
+    Rollback {
+        /// A revision, its first digits, or # and a generation.
+        #[arg(value_name = "REV")]
+        revision: String,
+    },
+    /// Change the document in $VISUAL or $EDITOR: checks it, shows the plan, asks, and writes it in one step.
+    Edit {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Print a user's WireGuard configuration. It holds the user's private key.
     Config {
         /// Whose, and for which session.
@@ -128,6 +196,9 @@ pub(super) enum Command {
 pub(super) struct Run {
     #[command(flatten)]
     pub(super) settings: Settings,
+    /// Secret that senders of webhooks sign with. Without it, `/hooks/…` answer 404.
+    #[arg(long, env = "EBB_WEBHOOK_SECRET_FILE", value_name = "FILE")]
+    pub(super) webhook_secret_file: Option<PathBuf>,
     /// Seconds after which a gateway that hears neither from the daemon nor from users ends itself.
     #[arg(long, env = "EBB_LEASE_SECONDS", default_value_t = 900, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(60..=86_400))]

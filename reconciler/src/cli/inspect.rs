@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ebb_core::condition::{ConditionKind, Status};
 use ebb_core::explain::{ago, when};
 use ebb_core::note::Note;
 use ebb_core::state::{State, StateName};
@@ -57,6 +58,12 @@ fn render(view: &StatusView) -> String {
         }
         _ => format!("no document is in force; it is expected at {}\n", view.source),
     };
+    let unverified = view.conditions.iter().find(|condition| {
+        condition.kind == ConditionKind::SourceVerified && condition.status == Status::False
+    });
+    if let Some(unverified) = unverified.filter(|_| view.problems.is_empty()) {
+        text.push_str(&format!("\nPROBLEM: {}\n", unverified.message));
+    }
     for problem in &view.problems {
         text.push_str(&format!("\nPROBLEM: {}\n", problem.trim_end()));
     }
@@ -202,7 +209,7 @@ pub(super) async fn stop(daemon: &Daemon, session: &SessionName, wait: bool, out
     tell(&api, session, output).await
 }
 
-async fn tell(api: &Api, session: &SessionName, output: Output) -> Outcome {
+pub(super) async fn tell(api: &Api, session: &SessionName, output: Output) -> Outcome {
     let view = get(api, session).await?;
     match output {
         Output::Json => json(&view)?,

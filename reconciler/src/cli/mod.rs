@@ -12,7 +12,10 @@ mod args;
 mod config;
 mod connect;
 mod document;
+mod edit;
+mod history;
 mod inspect;
+mod operate;
 mod output;
 mod plan;
 mod run;
@@ -21,6 +24,7 @@ mod target;
 use std::ffi::OsString;
 use std::fmt;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
@@ -115,6 +119,20 @@ async fn with_runtime(command: Command, daemon: args::Daemon, output: args::Outp
         Command::Start { session, wait } => inspect::start(&daemon, &session, wait, output).await,
         Command::Stop { session, wait } => inspect::stop(&daemon, &session, wait, output).await,
         Command::Approve { revision } => inspect::approve(&daemon, revision, output).await,
+        Command::Suspend { session, reason, until } => {
+            operate::suspend(&daemon, &session, reason, until, output).await
+        }
+        Command::Resume { session } => operate::resume(&daemon, &session, output).await,
+        Command::Detach { session, reason } => operate::detach(&daemon, &session, reason, output).await,
+        Command::Adopt { session } => operate::adopt(&daemon, &session, output).await,
+        Command::Reconcile { wait, revision, timeout } => {
+            let timeout = Duration::from_secs(timeout);
+            operate::reconcile(&daemon, wait, revision.as_deref(), timeout, output).await
+        }
+        Command::History { limit } => history::history(&daemon, limit, output).await,
+        Command::Diff { from, to } => history::diff(&daemon, &from, to.as_deref(), output).await,
+        Command::Rollback { revision } => history::rollback(&daemon, revision, output).await,
+        Command::Edit { yes } => edit::edit(&daemon, yes, output).await,
         Command::Config { target, qr, mtu } => config::config(&daemon, &target, qr, mtu, output).await,
         Command::Connect(options) => connect::connect(&daemon, options).await,
         Command::Validate { .. } | Command::Schema | Command::Keygen => unreachable!("needs no runtime"),

@@ -55,6 +55,7 @@ async fn ask(
 /// The same from what the daemon would start with. Nothing is known of use then.
 async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> Result<Preview, Failure> {
     let settings = &options.settings;
+    let state = setup::prepare_state(&daemon.state)?;
     let (name, bytes) = match &options.file {
         Some(file) => {
             let name = file.display().to_string();
@@ -62,13 +63,12 @@ async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> R
             (name.clone(), bytes.map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?)
         }
         None => {
-            let source = settings.source()?;
-            (source.origin(), source.fetch().await?.text)
+            let source = settings.source(&state)?;
+            (source.origin(), source.fetch(None).await?.text)
         }
     };
     let document = ebb_desired_state::parse_bytes(&bytes)
         .map_err(|problems| Failure::usage(problems.render(&name, super::output::is_colourful())))?;
-    let state = setup::prepare_state(&daemon.state)?;
     let secrets = settings.secrets(&state)?;
     let mut keys = Keys::default();
     for session in &document.sessions {
@@ -139,7 +139,7 @@ fn warnings(preview: &Preview) -> Vec<String> {
     held.into_iter().chain(conditions).collect()
 }
 
-fn render(preview: &Preview) -> String {
+pub(super) fn render(preview: &Preview) -> String {
     let mut text = format!("revision {}\n", preview.revision);
     let mut list = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {

@@ -1,6 +1,7 @@
 //! `ebb run`: the daemon.
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::{Failure, Outcome};
 #[cfg(feature = "azure")]
 use crate::azure::lease::{BlobLock, Lease};
 use crate::engine::{Engine, Parts};
-use crate::http::{self, AdminKey, App};
+use crate::http::{self, AdminKey, App, Hooks};
 use crate::metrics::Counters;
 use crate::secrets::SecretName;
 use crate::setup;
@@ -49,14 +50,14 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     let control = secrets.ensure(&SecretName::Control, PrivateKey::from_random(rand::random())).await?;
     let counters = Counters::new();
     let parts = Parts {
-        source: settings.source()?,
+        source: settings.source(&state)?,
         provider: settings.provider(&state)?,
         store: settings.store(&state)?,
         secrets: Arc::clone(&secrets),
         lease: Duration::from_secs(options.lease),
         counters: counters.clone(),
     };
-    let store = Arc::clone(&parts.store);
+    let (store, source) = (Arc::clone(&parts.store), Arc::clone(&parts.source));
     #[cfg(feature = "azure")]
     if let Some(lease) = &lease {
         tracing::info!("leading in epoch {}", lease.epoch());
@@ -66,7 +67,8 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     let links = Links::new(control, Arc::clone(&parts.provider), news);
     let (engine, handle) = Engine::open(parts, links, heard).await?;
     let admin = Arc::new(AdminKey::open(&state.join("admin.key"))?);
-    let app = App { engine: handle, store, secrets, counters, admin };
+    let hooks = options.webhook_secret_file.as_deref().map(open_hooks).transpose()?.map(Arc::new);
+    let app = App { engine: handle, store, source, secrets, counters, hooks, admin };
     tracing::info!(
         "Ebb {} runs; document {}, state {}, API http://{}",
         env!("CARGO_PKG_VERSION"),
@@ -143,6 +145,10 @@ async fn keep_lease(lease: &mut Option<Lease>) -> String {
         Some(lease) => lease.keep().await,
         None => std::future::pending().await,
     }
+}
+
+fn open_hooks(secret: &Path) -> Result<Hooks, Failure> {
+    Hooks::open(secret).map_err(|error| Failure::new(format!("cannot use {}: {error}", secret.display())))
 }
 
 /// Resolves when the sender is gone.

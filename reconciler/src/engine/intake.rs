@@ -6,19 +6,31 @@
 use ebb_core::note::{Note, NoteKind, Outcome};
 use ebb_core::plan::{Desired, Revision};
 use ebb_desired_state::Document;
+use jiff::Timestamp;
 
 use super::Parts;
-use super::snapshot::SourceStatus;
+use super::fetch;
+use super::snapshot::{Refusal, SourceStatus};
 use crate::clock;
-use crate::store::{Accepted, StoreError};
+use crate::source::{Base, Fetched, Provenance, Reason, revision_of};
+use crate::store::{Accepted, MOST_LINES, PlanSummary, StoreError};
 
 /// The document in force and what is wrong with newer ones.
 #[derive(Default)]
 pub struct Intake {
     desired: Option<Desired>,
+    /// What names the text in force, wherever it comes from.
+    text: Option<Revision>,
+    /// What a new version has to follow.
+    base: Option<Base>,
     status: SourceStatus,
-    /// The revision that was looked at last, accepted or not.
-    seen: Option<Revision>,
+}
+
+/// A version that could be taken into force.
+pub(super) struct Candidate {
+    pub(super) desired: Desired,
+    text: String,
+    provenance: Provenance,
 }
 
 impl Intake {
@@ -29,15 +41,24 @@ impl Intake {
     pub async fn open(parts: &Parts) -> Result<Self, StoreError> {
         let mut intake = Self::default();
         intake.status.origin = parts.source.origin();
+        intake.status.verifies = parts.source.verifies();
         if let Some(accepted) = parts.store.accepted(1).await?.pop() {
             // A text that was valid once may not be for a newer Ebb; then it waits for a new one like any other.
             if let Ok(document) = ebb_desired_state::parse(&accepted.text) {
-                intake.status.accepted_at = Some(accepted.at);
-                intake.desired = Some(Desired::new(document, accepted.revision.clone()));
-                intake.seen = Some(accepted.revision);
+                intake.remember(document, &accepted);
             }
         }
         Ok(intake)
+    }
+
+    fn remember(&mut self, document: Document, accepted: &Accepted) {
+        let Accepted { revision, origin, at, .. } = accepted;
+        self.status.accepted_at = Some(*at);
+        self.status.generation = accepted.generation.max(1);
+        self.status.provenance = accepted.provenance.clone();
+        self.text = Some(revision_of(accepted.text.as_bytes()));
+        self.base = Some(Base { revision: revision.clone(), origin: origin.clone() });
+        self.desired = Some(Desired::new(document, revision.clone()));
     }
 
     /// The document in force.
@@ -52,73 +73,111 @@ impl Intake {
         &self.status
     }
 
-    /// Looks at the source and takes a new valid document into force.
-    pub async fn fetch(&mut self, parts: &Parts) {
-        self.status.fetched_at = Some(clock::now());
-        let fetched = match parts.source.fetch().await {
-            Ok(fetched) => fetched,
-            Err(error) => {
-                parts.counters.source_failures.inc();
-                return self.refuse(parts, None, error.to_string()).await;
-            }
-        };
-        if self.seen.as_ref() == Some(&fetched.revision) {
-            // The file is as it was when it was last judged; a lost file that came back unchanged clears the error.
-            if self.desired.as_ref().is_some_and(|desired| desired.revision == fetched.revision) {
-                self.status.error = None;
-            }
-            return;
-        }
-        let text = match String::from_utf8(fetched.text) {
-            Ok(text) => text,
-            Err(error) => {
-                let message = format!("{} is not UTF-8: {}", self.status.origin, error.utf8_error());
-                return self.refuse(parts, Some(fetched.revision), message).await;
-            }
-        };
-        match ebb_desired_state::parse(&text) {
-            Ok(document) => self.accept(parts, fetched.revision, document, text).await,
-            Err(problems) => {
-                let message = problems.render(&self.status.origin, false);
-                self.refuse(parts, Some(fetched.revision), message).await;
-            }
-        }
+    pub(super) fn base(&self) -> Option<Base> {
+        self.base.clone()
     }
 
-    async fn accept(&mut self, parts: &Parts, revision: Revision, document: Document, text: String) {
-        if let Some(message) = self.desired.as_ref().and_then(|old| renames(&old.document, &document)) {
-            let message = format!("{}: {message}", self.status.origin);
-            return self.refuse(parts, Some(revision), message).await;
-        }
-        let now = clock::now();
-        let accepted =
-            Accepted { revision: revision.clone(), at: now, origin: self.status.origin.clone(), text };
-        if let Err(error) = parts.store.accept(&accepted).await {
-            // Not seen: it is tried again.
-            tracing::error!("{error}; the document is not taken into force before it can be kept");
-            self.status.error = Some(error.to_string());
-            return;
-        }
-        let message = match &self.desired {
-            None => format!("revision {revision} with {} sessions", document.sessions.len()),
-            Some(old) => {
-                let diff = ebb_desired_state::diff(&old.document, &document);
-                let changes: Vec<_> = diff.changes.iter().map(ToString::to_string).collect();
-                format!("revision {revision}: {}", changes.join("; "))
+    pub(super) fn requested(&mut self, at: Timestamp) {
+        self.status.requested_at = Some(at);
+    }
+
+    pub(super) fn handled(&mut self, at: Timestamp) {
+        self.status.handled_at = Some(at);
+    }
+
+    /// Judges what a fetch has brought: refuses it, finds that it is in force already, or hands it back.
+    pub(super) async fn judge(&mut self, parts: &Parts, outcome: fetch::Outcome) -> Option<Candidate> {
+        self.status.fetched_at = Some(clock::now());
+        let Fetched { text, revision, provenance } = match outcome {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                if error.reason.is_about_the_source() {
+                    parts.counters.source_failures.inc();
+                }
+                let message = error.to_string();
+                self.refuse(parts, error.reason, error.revision, message).await;
+                return None;
             }
         };
+        self.status.seen = Some(revision.clone());
+        let judged = self.status.refusal.as_ref();
+        if judged.is_some_and(|refusal| {
+            refusal.revision.as_ref() == Some(&revision) && refusal.reason.is_about_the_document()
+        }) {
+            return None;
+        }
+        if self.text.as_ref() == Some(&revision_of(&text)) {
+            // It says what is in force, perhaps in a version that changed something else.
+            if let Some(base) = &mut self.base {
+                *base = Base { revision, origin: self.status.origin.clone() };
+            }
+            self.status.clear();
+            return None;
+        }
+        let document = match ebb_desired_state::parse_bytes(&text) {
+            Ok(document) => document,
+            Err(problems) => {
+                let message = problems.render(&self.status.origin, false);
+                self.refuse(parts, problems.fault().into(), Some(revision), message).await;
+                return None;
+            }
+        };
+        if let Some(message) = self.desired.as_ref().and_then(|old| renames(&old.document, &document)) {
+            let message = format!("{}: {message}", self.status.origin);
+            self.refuse(parts, Reason::OtherDeployment, Some(revision), message).await;
+            return None;
+        }
+        // What was parsed is UTF-8.
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Some(Candidate { desired: Desired::new(document, revision), text, provenance })
+    }
+
+    /// Takes a version into force, as soon as it is kept.
+    pub(super) async fn accept(
+        &mut self,
+        parts: &Parts,
+        candidate: Candidate,
+        announced: Option<(Revision, Provenance)>,
+        plan: PlanSummary,
+    ) {
+        let Candidate { desired: Desired { document, revision, .. }, text, mut provenance } = candidate;
+        if let Some((_, by)) = announced.filter(|(announced, _)| *announced == revision) {
+            (provenance.by, provenance.restores) = (by.by, by.restores);
+        }
+        let diff = self.desired.as_ref().map(|old| ebb_desired_state::diff(&old.document, &document));
+        let changes: Vec<_> = diff.iter().flat_map(|diff| &diff.changes).map(ToString::to_string).collect();
+        let message = match &diff {
+            None => format!("revision {revision} with {} sessions", document.sessions.len()),
+            Some(_) if changes.is_empty() => format!("revision {revision}: no setting changed"),
+            Some(_) => format!("revision {revision}: {}", changes.join("; ")),
+        };
+        let accepted = Accepted {
+            revision: revision.clone(),
+            generation: self.status.generation + 1,
+            at: clock::now(),
+            origin: self.status.origin.clone(),
+            provenance,
+            changes: changes.into_iter().take(MOST_LINES).collect(),
+            plan,
+            text,
+        };
+        if let Err(error) = parts.store.accept(&accepted).await {
+            let message = format!("{error}; the document is not taken into force before it can be kept");
+            return self.refuse(parts, Reason::NotKept, Some(revision), message).await;
+        }
         parts.counters.documents.with_label_values(&["accepted"]).inc();
-        tracing::info!("desired state accepted: {message}");
-        self.status.accepted_at = Some(now);
-        self.status.error = None;
-        self.seen = Some(revision.clone());
-        self.desired = Some(Desired::new(document, revision));
+        let who = accepted.provenance.who().map(|who| format!(" by {who}")).unwrap_or_default();
+        tracing::info!("desired state accepted{who}: {message}");
+        self.remember(document, &accepted);
+        self.status.clear();
         note(parts, NoteKind::DesiredAccepted, Outcome::Success, message).await;
     }
 
-    async fn refuse(&mut self, parts: &Parts, revision: Option<Revision>, message: String) {
-        self.seen = revision.or(self.seen.take());
-        if self.status.error.as_deref() == Some(message.as_str()) {
+    async fn refuse(&mut self, parts: &Parts, reason: Reason, revision: Option<Revision>, message: String) {
+        let refusal = Refusal { reason, revision };
+        if self.status.error.as_deref() == Some(message.as_str())
+            && self.status.refusal.as_ref() == Some(&refusal)
+        {
             return;
         }
         parts.counters.documents.with_label_values(&["refused"]).inc();
@@ -126,9 +185,11 @@ impl Intake {
             Some(desired) => format!("revision {} stays in force", desired.revision),
             None => "there is no earlier one to stay in force".to_owned(),
         };
-        tracing::error!("desired state refused, {in_force}:\n{message}");
+        tracing::error!("desired state refused ({}), {in_force}:\n{message}", reason.as_str());
         note(parts, NoteKind::DesiredRejected, Outcome::Failure, message.clone()).await;
+        self.status.seen = refusal.revision.clone().or(self.status.seen.take());
         self.status.error = Some(message);
+        self.status.refusal = Some(refusal);
     }
 }
 

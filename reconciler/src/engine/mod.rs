@@ -10,7 +10,9 @@
 //! One task owns the state. Whatever arrives is first taken into the state and then forgotten; a pass looks at the state alone.
 //! What takes time (listing, steps) runs beside it and comes back as a message.
 
+mod fetch;
 mod intake;
+mod order;
 mod pass;
 mod snapshot;
 mod step;
@@ -21,13 +23,16 @@ use std::time::Duration;
 
 use ebb_core::evidence::{Evidence, Place};
 use ebb_core::observed::Observed;
+use ebb_core::operator::Wish;
 use ebb_core::outcome::Failure;
 use ebb_core::plan::{Report, Revision};
-use ebb_core::record::{Record, Request, RequestKind};
+use ebb_core::record::Record;
 use ebb_core::spec::Keys;
+use ebb_core::{demand, operator};
 use ebb_desired_state::SessionName;
 use ebb_wire::PublicKey;
-use tokio::sync::{mpsc, oneshot, watch};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::clock;
@@ -38,8 +43,10 @@ use crate::source::Source;
 use crate::store::{Store, StoreError, Version};
 use crate::telemetry::{Links, News, What};
 
+use self::fetch::{Fetching, Outcome};
 pub use intake::{Intake, renames};
-pub use snapshot::{Snapshot, SourceStatus};
+pub use order::{Handle, Order, OrderError};
+pub use snapshot::{Refusal, Snapshot, SourceStatus};
 
 /// Adapters that the engine works with.
 #[derive(Clone)]
@@ -58,117 +65,6 @@ pub struct Parts {
     pub counters: Counters,
 }
 
-/// What people ask of the engine.
-pub enum Order {
-    /// Start or stop a session.
-    Session {
-        /// Which.
-        session: SessionName,
-        /// What.
-        kind: RequestKind,
-        /// Who asks, for the history.
-        by: String,
-        /// Where the answer goes.
-        done: oneshot::Sender<Result<(), OrderError>>,
-    },
-    /// Approve the mass teardown of a revision.
-    Approve {
-        /// Which.
-        revision: Revision,
-        /// Where the answer goes.
-        done: oneshot::Sender<Result<(), OrderError>>,
-    },
-    /// Fetch the document and look at everything now.
-    Reconcile,
-    /// Tell what is known.
-    Snapshot {
-        /// Where the answer goes.
-        done: oneshot::Sender<Snapshot>,
-    },
-}
-
-/// Why an order was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum OrderError {
-    /// There is no such session.
-    #[error("there is no session {session}; the document has {known}")]
-    NoSession {
-        /// The name that was given.
-        session: SessionName,
-        /// The names that exist.
-        known: String,
-    },
-    /// The revision is not the one in force.
-    #[error("revision {given} is not in force, {in_force} is; look at `ebb plan` again before you approve")]
-    NotInForce {
-        /// The revision that was given.
-        given: Revision,
-        /// The one in force.
-        in_force: Revision,
-    },
-    /// It could not be written down.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// A handle on a running engine.
-#[derive(Clone)]
-pub struct Handle {
-    orders: mpsc::Sender<Order>,
-    passes: watch::Receiver<u64>,
-}
-
-impl Handle {
-    /// What the engine knows. `None` while it shuts down.
-    pub async fn snapshot(&self) -> Option<Snapshot> {
-        let (done, answer) = oneshot::channel();
-        self.orders.send(Order::Snapshot { done }).await.ok()?;
-        answer.await.ok()
-    }
-
-    /// Changes after every pass.
-    #[must_use]
-    pub fn passes(&self) -> watch::Receiver<u64> {
-        self.passes.clone()
-    }
-
-    /// Starts or stops a session.
-    ///
-    /// # Errors
-    /// See [`OrderError`].
-    pub async fn request(
-        &self,
-        session: SessionName,
-        kind: RequestKind,
-        by: String,
-    ) -> Result<(), OrderError> {
-        self.order(|done| Order::Session { session, kind, by, done }).await
-    }
-
-    /// Approves the mass teardown of a revision.
-    ///
-    /// # Errors
-    /// See [`OrderError`].
-    pub async fn approve(&self, revision: Revision) -> Result<(), OrderError> {
-        self.order(|done| Order::Approve { revision, done }).await
-    }
-
-    /// Has the document fetched and everything looked at now.
-    pub async fn reconcile(&self) {
-        let _ = self.orders.send(Order::Reconcile).await;
-    }
-
-    async fn order(
-        &self,
-        order: impl FnOnce(oneshot::Sender<Result<(), OrderError>>) -> Order,
-    ) -> Result<(), OrderError> {
-        let gone = || StoreError::unavailable("cannot take the order", "the daemon is shutting down");
-        let (done, answer) = oneshot::channel();
-        self.orders.send(order(done)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
-    }
-}
-
 /// The state that one task owns.
 pub struct Engine {
     parts: Parts,
@@ -181,6 +77,9 @@ pub struct Engine {
     passes: watch::Sender<u64>,
 
     intake: Intake,
+    fetching: Fetching,
+    /// A request to reconcile whose fetch has been judged, and which a pass has yet to follow.
+    judged: Option<Timestamp>,
     records: BTreeMap<SessionName, Record>,
     versions: BTreeMap<SessionName, Version>,
     observed: Option<Observed>,
@@ -215,6 +114,7 @@ enum Stir {
     News(News),
     Done(Box<step::Done>),
     Listing(Listing),
+    Fetched(Outcome),
     Hint(Hint),
     Time,
 }
@@ -243,6 +143,8 @@ impl Engine {
             hints: watch_for_hints(&parts),
             passes: pass_sender,
             intake,
+            fetching: Fetching::new(now),
+            judged: None,
             records: BTreeMap::new(),
             versions: BTreeMap::new(),
             observed: None,
@@ -268,8 +170,8 @@ impl Engine {
     /// Reconciles until `stop` resolves, then lets the steps in flight finish.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        self.intake.fetch(&self.parts).await;
         loop {
+            self.start_fetch();
             self.pass().await;
             tokio::select! {
                 () = &mut stop => break,
@@ -292,6 +194,7 @@ impl Engine {
             Some(news) = self.news.recv() => Stir::News(news),
             Some(done) = self.results.1.recv() => Stir::Done(Box::new(done)),
             Some(listing) = self.listings.1.recv() => Stir::Listing(listing),
+            Some(outcome) = self.fetching.next() => Stir::Fetched(outcome),
             Some(hint) = self.hints.recv() => Stir::Hint(hint),
             () = tokio::time::sleep_until(wake_at) => Stir::Time,
         }
@@ -303,6 +206,7 @@ impl Engine {
             .or_else(|| self.news.try_recv().ok().map(Stir::News))
             .or_else(|| self.results.1.try_recv().ok().map(|done| Stir::Done(Box::new(done))))
             .or_else(|| self.listings.1.try_recv().ok().map(Stir::Listing))
+            .or_else(|| self.fetching.pending().map(Stir::Fetched))
             .or_else(|| self.hints.try_recv().ok().map(Stir::Hint))
     }
 
@@ -312,7 +216,8 @@ impl Engine {
             Stir::News(news) => self.take_news(news),
             Stir::Done(done) => self.take_done(*done),
             Stir::Listing(listing) => self.take_listing(listing),
-            Stir::Hint(Hint::Document) => self.intake.fetch(&self.parts).await,
+            Stir::Fetched(outcome) => self.take_fetched(outcome).await,
+            Stir::Hint(Hint::Document) => self.fetching.ask(),
             Stir::Hint(Hint::Provider) => self.list_soon(),
             Stir::Time => {}
         }
@@ -320,29 +225,29 @@ impl Engine {
 
     async fn take_order(&mut self, order: Order) {
         match order {
-            Order::Session { session, kind, by, done } => {
-                let _ = done.send(self.take_request(session, kind, by).await);
+            Order::Session { session, wish, by, done } => {
+                let _ = done.send(self.take_wish(session, wish, &by).await);
             }
             Order::Approve { revision, done } => {
                 let _ = done.send(self.take_approval(revision).await);
             }
-            Order::Reconcile => {
-                self.intake.fetch(&self.parts).await;
+            Order::Reconcile { done } => {
+                let at = clock::now();
+                self.fetching.request(at);
+                self.intake.requested(at);
                 self.list_soon();
+                let _ = done.send(at);
             }
+            Order::Fetch { announced, done } => self.fetching.ask_and_wait(done, announced),
+            Order::Hint => self.fetching.ask(),
             Order::Snapshot { done } => {
                 let _ = done.send(self.snapshot());
             }
         }
     }
 
-    /// Writes the request into the session's record, where the next pass finds it.
-    async fn take_request(
-        &mut self,
-        session: SessionName,
-        kind: RequestKind,
-        by: String,
-    ) -> Result<(), OrderError> {
+    /// Writes the wish into the session's record, where the next pass finds it.
+    async fn take_wish(&mut self, session: SessionName, wish: Wish, by: &str) -> Result<(), OrderError> {
         // A step in flight writes the same record; its end is near, and an order must not be lost.
         while self.in_flight.contains(&session) {
             let Some(done) = self.results.1.recv().await else { break };
@@ -352,12 +257,42 @@ impl Engine {
             let known: Vec<_> = self.records.keys().map(SessionName::as_str).collect();
             return Err(OrderError::NoSession { session, known: known.join(", ") });
         };
-        let request = Some(Request { kind, at: clock::now(), by, handled: false });
-        let record = Record { request, ..record.clone() };
+        let now = clock::now();
+        if wish == Wish::Start {
+            self.check_start(record, now)?;
+        }
+        let mut record = record.clone();
+        let note = operator::note(&session, &wish, by, now);
+        record.take_wish(wish, by, now);
         let version = self.parts.store.put_record(&record, self.versions.get(&session).copied()).await?;
         self.versions.insert(session.clone(), version);
         self.records.insert(session, record);
+        if let Some(note) = note
+            && let Err(error) = self.parts.store.append(&[note]).await
+        {
+            tracing::warn!("{error}");
+        }
         Ok(())
+    }
+
+    /// A session that rests by order is not started by another order: one of them must be meant.
+    fn check_start(&self, record: &Record, now: Timestamp) -> Result<(), OrderError> {
+        let document = self.intake.desired().map(|desired| &desired.document);
+        let declared = document.and_then(|document| Some((document, document.session(&record.session)?)));
+        let Some((document, declared)) = declared else { return Ok(()) };
+        let Some(suspension) = demand::suspension(document, declared, record, now) else { return Ok(()) };
+        let ordered = record.suspended.as_ref().is_some_and(|suspended| suspended.suspension == *suspension);
+        let remedy = if ordered {
+            format!("`ebb resume {}` ends that", record.session)
+        } else {
+            "The document says so; it has to be changed there".to_owned()
+        };
+        Err(OrderError::Suspended {
+            session: record.session.clone(),
+            reason: suspension.reason.clone(),
+            until: suspension.until,
+            remedy,
+        })
     }
 
     async fn take_approval(&mut self, revision: Revision) -> Result<(), OrderError> {

@@ -24,8 +24,9 @@ impl Engine {
     pub(super) async fn pass(&mut self) {
         let began = Instant::now();
         self.start_listing(began);
-        if began < self.not_before {
-            self.pass_at = self.not_before;
+        let not_before = self.fetching.hold_until().map_or(self.not_before, |at| at.max(self.not_before));
+        if began < not_before {
+            self.pass_at = not_before;
             return;
         }
         self.pass_at = began + RESYNC;
@@ -39,12 +40,23 @@ impl Engine {
             self.start_steps(plan);
             self.keep_links();
         }
+        self.acknowledge();
         let counters = &self.parts.counters;
         counters.passes.inc();
         counters.pass_seconds.observe(began.elapsed().as_secs_f64());
         counters.last_pass.set(clock::now().as_second());
         self.passes.send_modify(|passes| *passes += 1);
         self.not_before = began + began.elapsed() * DUTY;
+    }
+
+    /// A request to reconcile is handled when the document has been fetched, the provider has been asked, and a pass has followed.
+    fn acknowledge(&mut self) {
+        let Some(requested) = self.judged else { return };
+        let asked = self.observed.as_ref().is_some_and(|observed| observed.asked_at >= requested);
+        if asked || self.provider_error.is_some() || self.intake.desired().is_none() {
+            self.intake.handled(requested);
+            self.judged = None;
+        }
     }
 
     fn plan(&self) -> Option<(Plan, Report)> {

@@ -11,6 +11,8 @@ use ebb_desired_state::SessionName;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::source::{Provenance, Reason};
+
 /// A copy of the engine's state.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -50,8 +52,39 @@ pub struct SourceStatus {
     pub fetched_at: Option<Timestamp>,
     /// When the document in force was accepted.
     pub accepted_at: Option<Timestamp>,
+    /// Counts the documents that were taken into force; zero before the first.
+    pub generation: u64,
+    /// Who made the document in force, and who vouches for it.
+    pub provenance: Provenance,
+    /// The version that was looked at last, whether it was taken into force or not.
+    pub seen: Option<Revision>,
     /// What is wrong with the newest version, if anything.
     pub error: Option<String>,
+    /// The same for programs.
+    pub refusal: Option<Refusal>,
+    /// Whether versions have to be signed.
+    pub verifies: bool,
+    /// When somebody last asked for everything to be looked at.
+    pub requested_at: Option<Timestamp>,
+    /// The newest such request that has been answered by a fetch, a listing and a pass.
+    pub handled_at: Option<Timestamp>,
+}
+
+/// Why the newest version is not in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// What kind of thing is wrong.
+    pub reason: Reason,
+    /// Which version, if that is known.
+    pub revision: Option<Revision>,
+}
+
+impl SourceStatus {
+    /// Nothing is wrong.
+    pub(super) fn clear(&mut self) {
+        (self.error, self.refusal) = (None, None);
+    }
 }
 
 impl Snapshot {

@@ -1,6 +1,8 @@
 //! The daemon's HTTP side: health, metrics, and the API that the command line speaks.
 
 mod auth;
+mod document;
+mod hooks;
 mod problem;
 mod routes;
 
@@ -8,18 +10,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 use crate::engine::Handle;
 use crate::metrics::Counters;
 use crate::secrets::Secrets;
+use crate::source::Source;
 use crate::store::Store;
 
 pub use auth::AdminKey;
+pub use document::{Replaced, Restore, Revisions};
+pub use hooks::Hooks;
 pub use problem::Problem;
-pub use routes::Approval;
+pub use routes::{Approval, Reconciling, Rest};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -28,10 +35,14 @@ pub struct App {
     pub engine: Handle,
     /// For history.
     pub store: Arc<dyn Store>,
+    /// For replacing the document.
+    pub source: Arc<dyn Source>,
     /// For client configurations.
     pub secrets: Arc<dyn Secrets>,
     /// For scrapes.
     pub counters: Counters,
+    /// Who may bring fetches forward. `None`: nobody.
+    pub hooks: Option<Arc<Hooks>>,
     /// Who may do everything.
     pub admin: Arc<AdminKey>,
 }
@@ -39,8 +50,16 @@ pub struct App {
 /// The routes.
 ///
 /// `/livez`, `/readyz` and `/metrics` need no key; listen where only the machine itself or the cluster can reach them.
+///
+/// `/hooks/…` need a signature instead of the key.
 pub fn router(app: App) -> Router {
+    let hooks = Router::new()
+        .route("/hooks/github", post(hooks::github))
+        .route("/hooks/{sender}", post(hooks::generic))
+        .layer(DefaultBodyLimit::max(hooks::LONGEST))
+        .layer(from_fn_with_state(app.clone(), hooks::limit));
     Router::new()
+        .merge(hooks)
         .route("/livez", get(routes::livez))
         .route("/readyz", get(routes::readyz))
         .route("/metrics", get(routes::metrics))
@@ -49,12 +68,20 @@ pub fn router(app: App) -> Router {
         .route("/api/sessions/{session}", get(routes::session))
         .route("/api/sessions/{session}/start", post(routes::start))
         .route("/api/sessions/{session}/stop", post(routes::stop))
+        .route("/api/sessions/{session}/suspend", post(routes::suspend))
+        .route("/api/sessions/{session}/resume", post(routes::resume))
+        .route("/api/sessions/{session}/detach", post(routes::detach))
+        .route("/api/sessions/{session}/adopt", post(routes::adopt))
         .route("/api/sessions/{session}/users/{user}/config", get(routes::config))
         .route("/api/sessions/{session}/users/{user}/connection", get(routes::connection))
         .route("/api/plan", get(routes::plan).post(routes::plan_candidate))
         .route("/api/approve", post(routes::approve))
         .route("/api/reconcile", post(routes::reconcile))
         .route("/api/events", get(routes::events))
+        .route("/api/desired-state", get(document::get).put(document::put))
+        .route("/api/desired-state/history", get(document::history))
+        .route("/api/desired-state/history/{revision}", get(document::revision))
+        .route("/api/desired-state/rollback", post(document::rollback))
         .with_state(app)
 }
 

@@ -62,6 +62,7 @@ impl From<OrderError> for Problem {
         match error {
             OrderError::NoSession { .. } => Self::not_found(text),
             OrderError::NotInForce { .. } => Self::new(StatusCode::CONFLICT, "REVISION_NOT_IN_FORCE", text),
+            OrderError::Suspended { .. } => Self::new(StatusCode::CONFLICT, "SUSPENDED", text),
             OrderError::Store(error) => error.into(),
         }
     }

@@ -5,9 +5,9 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use ebb_core::note::Note;
+use ebb_core::operator::{Wish, check_reason};
 use ebb_core::plan::Revision;
-use ebb_core::record::RequestKind;
-use ebb_desired_state::{SessionName, User, UserName};
+use ebb_desired_state::{SessionName, Suspension, User, UserName};
 use ebb_wire::PrivateKey;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::Admin;
 use super::{App, Problem};
 use crate::client_config::{ClientFile, DEFAULT_MTU};
+use crate::clock;
 use crate::engine::{Snapshot, renames};
 use crate::metrics;
 use crate::preview::{self, Preview};
@@ -26,9 +27,12 @@ use crate::view::{self, SessionView, StatusView};
 const DEFAULT_EVENTS: usize = 50;
 const MOST_EVENTS: usize = 1000;
 
-type Answer<T> = Result<T, Problem>;
+/// Whoever has the admin key, in the words of the history.
+pub(super) const BY: &str = "admin";
 
-async fn snapshot(app: &App) -> Answer<Snapshot> {
+pub(super) type Answer<T> = Result<T, Problem>;
+
+pub(super) async fn snapshot(app: &App) -> Answer<Snapshot> {
     app.engine.snapshot().await.ok_or_else(Problem::shutting_down)
 }
 
@@ -85,21 +89,65 @@ pub(super) async fn session(
     view::session(&snapshot, &name).map(Json).ok_or_else(|| no_session(&name))
 }
 
-pub(super) async fn start(admin: Admin, app: State<App>, session: Path<SessionName>) -> Answer<StatusCode> {
-    request(admin, app, session, RequestKind::Start).await
+pub(super) async fn start(_: Admin, app: State<App>, session: Path<SessionName>) -> Answer<StatusCode> {
+    wish(app, session, Wish::Start).await
 }
 
-pub(super) async fn stop(admin: Admin, app: State<App>, session: Path<SessionName>) -> Answer<StatusCode> {
-    request(admin, app, session, RequestKind::Stop).await
+pub(super) async fn stop(_: Admin, app: State<App>, session: Path<SessionName>) -> Answer<StatusCode> {
+    wish(app, session, Wish::Stop).await
 }
 
-async fn request(
+/// Body of the routes that let a session rest, or take it out of Ebb's hands.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rest {
+    /// Why: one line of at most 200 characters.
+    pub reason: String,
+    /// Until when. Needed for a suspension, which has to end by itself, and for nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+pub(super) async fn suspend(
     _: Admin,
-    State(app): State<App>,
-    Path(session): Path<SessionName>,
-    kind: RequestKind,
+    app: State<App>,
+    session: Path<SessionName>,
+    Json(Rest { reason, until }): Json<Rest>,
 ) -> Answer<StatusCode> {
-    app.engine.request(session, kind, "admin".to_owned()).await?;
+    check(&reason)?;
+    let until = until.filter(|until| *until > clock::now()).ok_or_else(|| {
+        Problem::invalid("a suspension needs a moment `until` which it lasts, and that is in the future")
+    })?;
+    wish(app, session, Wish::Suspend(Suspension { reason, until })).await
+}
+
+pub(super) async fn resume(_: Admin, app: State<App>, session: Path<SessionName>) -> Answer<StatusCode> {
+    wish(app, session, Wish::Resume).await
+}
+
+pub(super) async fn detach(
+    _: Admin,
+    app: State<App>,
+    session: Path<SessionName>,
+    Json(Rest { reason, until }): Json<Rest>,
+) -> Answer<StatusCode> {
+    check(&reason)?;
+    if until.is_some() {
+        return Err(Problem::invalid("a session is detached until it is adopted; there is no `until`"));
+    }
+    wish(app, session, Wish::Detach { reason }).await
+}
+
+pub(super) async fn adopt(_: Admin, app: State<App>, session: Path<SessionName>) -> Answer<StatusCode> {
+    wish(app, session, Wish::Adopt).await
+}
+
+fn check(reason: &str) -> Answer<()> {
+    check_reason(reason).map_or(Ok(()), |wrong| Err(Problem::invalid(wrong)))
+}
+
+async fn wish(State(app): State<App>, Path(session): Path<SessionName>, wish: Wish) -> Answer<StatusCode> {
+    app.engine.wish(session, wish, BY.to_owned()).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -249,9 +297,17 @@ pub(super) async fn approve(
     Ok(StatusCode::ACCEPTED)
 }
 
-pub(super) async fn reconcile(_: Admin, State(app): State<App>) -> StatusCode {
-    app.engine.reconcile().await;
-    StatusCode::ACCEPTED
+/// Answer of `POST /api/reconcile`.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reconciling {
+    /// When it was asked; `handledAt` of the status reaches this once that has been done.
+    pub requested_at: Timestamp,
+}
+
+pub(super) async fn reconcile(_: Admin, State(app): State<App>) -> Answer<impl IntoResponse> {
+    let requested_at = app.engine.reconcile().await.ok_or_else(Problem::shutting_down)?;
+    Ok((StatusCode::ACCEPTED, Json(Reconciling { requested_at })))
 }
 
 #[derive(Deserialize)]

@@ -37,6 +37,7 @@ pub struct Counters {
     pub(crate) start_seconds: Histogram,
     pub(crate) source_failures: IntCounter,
     pub(crate) documents: IntCounterVec,
+    pub(crate) deliveries: IntCounterVec,
     pub(crate) last_pass: IntGauge,
 }
 
@@ -86,6 +87,7 @@ impl Counters {
                 "Fetches of the desired state that failed.",
             ),
             documents: vector("ebb_desired_documents_total", "Documents judged.", &["result"]),
+            deliveries: vector("ebb_webhook_deliveries_total", "Deliveries of webhooks.", &["result"]),
             last_pass: keep(
                 &registry,
                 IntGauge::new(

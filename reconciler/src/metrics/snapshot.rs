@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use prometheus::proto::MetricFamily;
 
 use super::Sheet;
+use crate::deployment;
 use crate::engine::Snapshot;
 
 pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
@@ -29,6 +30,20 @@ fn deployment(sheet: &Sheet, snapshot: &Snapshot) {
         "1 while the newest version of the document is not the one in force.",
         &[],
         one(f64::from(u8::from(snapshot.source.error.is_some()))),
+    );
+    sheet.gauge(
+        "ebb_desired_generation",
+        "Documents taken into force so far.",
+        &[],
+        one(as_number(usize::try_from(snapshot.source.generation).unwrap_or(usize::MAX))),
+    );
+    sheet.gauge(
+        "ebb_deployment_condition",
+        "1 while a condition of the whole deployment holds, 0 while it does not, -1 while nobody can say.",
+        &["type", "reason"],
+        deployment::conditions(snapshot).iter().map(|condition| {
+            (vec![condition.kind.as_str().to_owned(), condition.reason.clone()], status(condition.status))
+        }),
     );
     if let Some(at) = snapshot.source.accepted_at {
         sheet.gauge(
@@ -71,13 +86,8 @@ fn sessions(sheet: &Sheet, snapshot: &Snapshot) {
         &["session", "type", "reason"],
         reports().flat_map(|report| {
             report.conditions.iter().map(|condition| {
-                let number = match condition.status {
-                    Status::True => 1.0,
-                    Status::False => 0.0,
-                    Status::Unknown => -1.0,
-                };
                 let kind = condition.kind.as_str().to_owned();
-                (vec![report.session.to_string(), kind, condition.reason.clone()], number)
+                (vec![report.session.to_string(), kind, condition.reason.clone()], status(condition.status))
             })
         }),
     );
@@ -113,6 +123,14 @@ fn sessions(sheet: &Sheet, snapshot: &Snapshot) {
         &["session"],
         snapshot.records.values().map(|record| (name(&record.session), record.totals.runs)),
     );
+}
+
+fn status(status: Status) -> f64 {
+    match status {
+        Status::True => 1.0,
+        Status::False => 0.0,
+        Status::Unknown => -1.0,
+    }
 }
 
 /// Seconds since the epoch.

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_core::http::Method;
-use ebb_core::plan::Revision;
-use sha2::{Digest as _, Sha256};
 
-use super::{Fetched, Source, SourceError};
+use super::{Base, Fetched, Provenance, Reason, Source, SourceError, revision_of};
 use crate::azure::storage::{Storage, header, words};
 
 /// How often to ask whether there is a new version. An answer that there is none has no body.
@@ -30,32 +28,36 @@ impl BlobSource {
         Self { storage, last: Mutex::default() }
     }
 
-    fn error(&self, why: impl ToString) -> SourceError {
-        SourceError { origin: self.origin(), why: why.to_string() }
+    fn error(&self, reason: Reason, why: impl ToString) -> SourceError {
+        SourceError { origin: self.origin(), reason, why: why.to_string(), revision: None }
     }
 }
 
 #[async_trait]
 impl Source for BlobSource {
-    async fn fetch(&self) -> Result<Fetched, SourceError> {
+    async fn fetch(&self, _: Option<&Base>) -> Result<Fetched, SourceError> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut request = self.storage.request(Method::Get, "", &[]);
         if let Some((etag, _)) = &last {
             header(&mut request, "if-none-match", etag);
         }
-        let answer = self.storage.send(request).await.map_err(|error| self.error(error))?;
+        let answer =
+            self.storage.send(request).await.map_err(|error| self.error(Reason::FetchFailed, error))?;
         match (answer.status, last) {
             (304, Some((_, fetched))) => return Ok(fetched),
             (200, _) => {}
-            _ => return Err(self.error(words(&answer))),
+            (404, _) => return Err(self.error(Reason::Missing, words(&answer))),
+            _ => return Err(self.error(Reason::FetchFailed, words(&answer))),
         }
         if answer.body.len() > LONGEST {
-            return Err(self.error(format!("it has {} bytes, more than {LONGEST}", answer.body.len())));
+            return Err(self.error(
+                Reason::TooLarge,
+                format!("it has {} bytes, more than {LONGEST}", answer.body.len()),
+            ));
         }
-        let digest = Sha256::digest(&answer.body);
-        let revision = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let etag = answer.header("etag").map(str::to_owned);
-        let fetched = Fetched { text: answer.body, revision: Revision(revision) };
+        let revision = revision_of(&answer.body);
+        let fetched = Fetched { text: answer.body, revision, provenance: Provenance::default() };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = etag.map(|etag| (etag, fetched.clone()));
         Ok(fetched)
     }

@@ -13,7 +13,8 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
-use super::{Fetched, Source, SourceError};
+use super::{Base, Fetched, Provenance, Reason, ReplaceError, Source, SourceError};
+use crate::atomic;
 
 /// Editors write in several steps; a document is read when the directory has been quiet for this long. It is the only wait
 /// between an edit and its effect.
@@ -95,13 +96,18 @@ impl FileSource {
 
 #[async_trait]
 impl Source for FileSource {
-    async fn fetch(&self) -> Result<Fetched, SourceError> {
+    async fn fetch(&self, _base: Option<&Base>) -> Result<Fetched, SourceError> {
         self.watch();
-        let text =
-            self.read().map_err(|error| SourceError { origin: self.origin(), why: error.to_string() })?;
-        let digest = Sha256::digest(&text);
-        let revision = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Ok(Fetched { text, revision: Revision(revision) })
+        let text = self.read().map_err(|error| {
+            let reason = match error.kind() {
+                io::ErrorKind::NotFound => Reason::Missing,
+                io::ErrorKind::IsADirectory => Reason::NotAFile,
+                _ => Reason::FetchFailed,
+            };
+            SourceError { origin: self.origin(), reason, why: error.to_string(), revision: None }
+        })?;
+        let revision = revision_of(&text);
+        Ok(Fetched { text, revision, provenance: Provenance::default() })
     }
 
     async fn changed(&self) {
@@ -112,7 +118,27 @@ impl Source for FileSource {
         let _ = tokio::time::timeout(PATIENCE, quiet).await;
     }
 
+    async fn replace(&self, text: &str, expected: &Revision) -> Result<Revision, ReplaceError> {
+        let matches = |old: &[u8]| revision_of(old) == *expected;
+        match atomic::replace(&self.path, text.as_bytes(), matches) {
+            Ok(()) => Ok(revision_of(text.as_bytes())),
+            Err(atomic::Error::Changed(found)) => {
+                let current = found.map(|text| revision_of(&text));
+                Err(ReplaceError::Changed { origin: self.origin(), current })
+            }
+            Err(atomic::Error::Io(error)) => {
+                Err(ReplaceError::Failed { origin: self.origin(), why: error.to_string() })
+            }
+        }
+    }
+
     fn origin(&self) -> String {
         self.path.display().to_string()
     }
+}
+
+/// The revision of a text that has no other name: the beginning of its SHA-256.
+#[must_use]
+pub fn revision_of(text: &[u8]) -> Revision {
+    Revision(Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }

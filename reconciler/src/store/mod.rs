@@ -1,5 +1,6 @@
 //! Where records, history and accepted documents are kept.
 
+mod accepted;
 mod redb;
 #[cfg(feature = "azure")]
 mod tables;
@@ -12,8 +13,8 @@ use ebb_core::plan::Revision;
 use ebb_core::record::{Record, RecordError};
 use ebb_desired_state::SessionName;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
+pub use self::accepted::{Accepted, Found, MOST_LINES, PlanSummary, find};
 pub use self::redb::RedbStore;
 #[cfg(feature = "azure")]
 pub use self::tables::TablesStore;
@@ -57,6 +58,11 @@ pub trait Store: Send + Sync {
     /// Accepted documents, newest first.
     async fn accepted(&self, limit: usize) -> Result<Vec<Accepted>, StoreError>;
 
+    /// The accepted document that `wanted` names, as [`find`] understands it.
+    async fn accepted_as(&self, wanted: &str) -> Result<Found, StoreError> {
+        Ok(find(self.accepted(usize::MAX).await?, wanted))
+    }
+
     /// The revision whose mass teardown somebody has approved.
     async fn approved(&self) -> Result<Option<Revision>, StoreError>;
 
@@ -77,20 +83,6 @@ pub struct NoteQuery {
     pub kind: Option<String>,
     /// At most this many.
     pub limit: usize,
-}
-
-/// A document that was taken into force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Accepted {
-    /// Its version.
-    pub revision: Revision,
-    /// When.
-    pub at: Timestamp,
-    /// Where it came from.
-    pub origin: String,
-    /// The text.
-    pub text: String,
 }
 
 /// Why the store did not do what it was asked.

@@ -24,7 +24,6 @@ pub struct Namespace {
     name: String,
     jobs: Sender<Job>,
     thread: i32,
-    link: String,
 }
 
 impl Namespace {
@@ -44,8 +43,8 @@ impl Namespace {
                 work.into_iter().for_each(|job| job());
             }
         })?;
-        let (thread, link) = made.recv().map_err(io::Error::other)??;
-        let namespace = Self { name: name.to_owned(), jobs, thread, link };
+        let thread = made.recv().map_err(io::Error::other)??;
+        let namespace = Self { name: name.to_owned(), jobs, thread };
         namespace.ip("link set lo up");
         Ok(namespace)
     }
@@ -56,10 +55,10 @@ impl Namespace {
         &self.name
     }
 
-    /// What `/proc/PID/ns/net` of its processes points to.
+    /// A file that is the namespace for whoever opens it while this value lives.
     #[must_use]
-    pub fn link(&self) -> &str {
-        &self.link
+    pub fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.thread)
     }
 
     /// Does something inside and waits for it.
@@ -109,7 +108,7 @@ impl Namespace {
 
     /// Connects this namespace with another one by a pair of interfaces. Addresses are given with their prefix.
     pub fn connect(&self, own: (&str, &[&str]), other: &Self, theirs: (&str, &[&str])) {
-        let (thread, _) = (other.thread, ());
+        let thread = other.thread;
         self.ip(&format!("link add {} type veth peer name {} netns {thread}", own.0, theirs.0));
         for (side, (interface, addresses)) in [(self, own), (other, theirs)] {
             for address in addresses {
@@ -135,8 +134,8 @@ impl Namespace {
     }
 }
 
-/// Takes the calling thread into a new namespace; returns its thread id and the namespace's link.
-fn enter(resolv_conf: &Path) -> io::Result<(i32, String)> {
+/// Takes the calling thread into a new namespace; returns its thread id.
+fn enter(resolv_conf: &Path) -> io::Result<i32> {
     const NOTHING: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)?;
@@ -147,6 +146,5 @@ fn enter(resolv_conf: &Path) -> io::Result<(i32, String)> {
     if hosts.exists() {
         mount(Some(&hosts), "/etc/hosts", NOTHING, MsFlags::MS_BIND, NOTHING)?;
     }
-    let link = fs::read_link("/proc/thread-self/ns/net")?;
-    Ok((nix::unistd::gettid().as_raw(), link.display().to_string()))
+    Ok(nix::unistd::gettid().as_raw())
 }

@@ -1,5 +1,6 @@
 //! Servers of the world: web pages and streams, echoes, and names. Each remembers who came.
 
+mod git;
 mod names;
 mod web;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use super::namespace::Namespace;
 
+pub use git::GitServer;
 pub use names::Names;
 pub use web::{PAGE, Web};
 

@@ -27,7 +27,8 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "between two looks at a condition")]
-pub(crate) fn pause(duration: Duration) {
+/// Waits between two looks at a condition, or between two steps of somebody who is in no hurry.
+#[expect(clippy::disallowed_methods, reason = "this is the clock of the end-to-end tests")]
+pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }

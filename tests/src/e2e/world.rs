@@ -50,14 +50,16 @@ const NAMES: [(&str, &[&str]); 3] = [
 ];
 
 /// Programs of Debian that the tests use, and the packages they come in.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("curl", "curl"),
+    ("git", "git"),
     ("ip", "iproute2"),
     ("jq", "jq"),
     ("nft", "nftables"),
     ("ping", "iputils-ping"),
     ("promtool", "prometheus"),
     ("setpriv", "util-linux"),
+    ("ssh-keygen", "openssh-client"),
     ("wg", "wireguard-tools"),
     ("wg-quick", "wireguard-tools"),
     ("wireguard-go", "wireguard-go"),
@@ -89,18 +91,18 @@ impl Place {
     }
 }
 
-/// Ends everything that lives in the given namespaces once nobody holds its standard input open. A gateway outlives the daemon
-/// on purpose, and would outlive a test that is killed.
+/// Ends everything that lives in the given namespace once nobody holds its standard input open. A gateway outlives the daemon
+/// on purpose, and would outlive a test that is killed. It holds the namespace open meanwhile: the kernel gives the number of one
+/// that is gone to the next, which may be another test's.
 const KEEPER: &str = r#"
+exec 3<"$1" || exit
+wanted=$(readlink "/proc/$$/fd/3")
 read -r _
 for round in 1 2 3 4 5; do
-    for process in /proc/[0-9]*; do
-        here=$(readlink "$process/ns/net") || continue
-        for wanted in "$@"; do
-            [ "$here" = "$wanted" ] && kill -9 "${process#/proc/}"
-        done
-    done 2>/dev/null
-done
+    inside=$(ls -l /proc/[0-9]*/ns/net | grep -F -- "-> $wanted" | sed 's|.*/proc/\([0-9]*\)/ns/net.*|\1|')
+    [ -n "$inside" ] || exit
+    kill -9 $inside
+done 2>/dev/null
 "#;
 
 /// A world: build it first, so that it ends last.
@@ -289,7 +291,7 @@ fn wire(host: &Namespace, internet: &Namespace) {
 /// Kills what lives in a namespace when the test ends.
 fn keeper(namespace: &Namespace) -> Child {
     let mut keeper = Command::new("sh");
-    keeper.args(["-c", KEEPER, "keeper", namespace.link()]);
+    keeper.args(["-c", KEEPER, "keeper", &namespace.path()]);
     // Whoever ends the test by a signal to its group does not mean the keeper.
     keeper.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     keeper.spawn().expect("sh can be run")
@@ -317,6 +319,6 @@ fn missing() -> Option<String> {
 }
 
 #[expect(clippy::print_stderr, reason = "a test that does nothing must not look like one that passed")]
-fn notice(text: &str) {
+pub(super) fn notice(text: &str) {
     eprintln!("{text}");
 }

@@ -1,7 +1,7 @@
 //! One generated history: a document, things that happen, and then calm.
 
+use ebb_core::operator::Wish;
 use ebb_core::outcome::Class;
-use ebb_core::record::RequestKind;
 use jiff::{SignedDuration, Timestamp};
 
 use super::expected;
@@ -234,8 +234,8 @@ pub fn apply(world: &mut World, sketch: &mut Sketch, op: &Op) {
         Op::BreakDocument => world.publish(None),
         Op::MendDocument => world.publish(Some(sketch.document(EPOCH))),
         Op::Approve => world.approve(),
-        Op::Start(n) => request(world, *n, RequestKind::Start),
-        Op::Stop(n) => request(world, *n, RequestKind::Stop),
+        Op::Start(n) => request(world, *n, Wish::Start),
+        Op::Stop(n) => request(world, *n, Wish::Stop),
         Op::CutLink(n) => world.set_reachable(&sketch::session(*n), false),
         Op::MendLinks => world.reach_all(),
         Op::Jump(seconds) => world.jump_clock(SignedDuration::from_secs(i64::from(*seconds))),
@@ -338,11 +338,11 @@ pub fn foreign(n: u8) -> Group {
     }
 }
 
-fn request(world: &mut World, n: usize, kind: RequestKind) {
+fn request(world: &mut World, n: usize, wish: Wish) {
     let session = sketch::session(n);
     // The API answers 404 for a session that nobody knows.
     if matches!(world.store.get(&session), Ok(Some(_))) {
-        world.request(&session, kind);
+        world.request(&session, wish);
     }
 }
 

@@ -188,6 +188,14 @@ impl Provider {
         self.remember(now);
     }
 
+    /// Somebody else changes the tags of a group.
+    pub fn change_tags(&mut self, name: &GatewayName, now: Timestamp) {
+        if let Some(group) = self.groups.get_mut(name) {
+            group.hash = Hash::from_tag("changed-by-hand");
+        }
+        self.remember(now);
+    }
+
     /// Restarts the gateway in a running group.
     pub fn restart(&mut self, name: &GatewayName, now: Timestamp) {
         let boot = self.boot();

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ebb_core::action::Action;
 use ebb_core::names::{GatewayName, RunId};
+use ebb_core::operator::Wish;
 use ebb_core::outcome::Failure;
 use ebb_core::plan::{Desired, Revision};
-use ebb_core::record::RequestKind;
 use ebb_desired_state::{Document, SessionName};
 use jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng as _;
@@ -85,7 +85,7 @@ pub struct World {
     restart_at: Option<Timestamp>,
     zombie: Option<Daemon>,
     unreachable: BTreeSet<SessionName>,
-    requests: VecDeque<(SessionName, RequestKind)>,
+    requests: VecDeque<(SessionName, Wish)>,
     runs: BTreeMap<RunId, usize>,
 }
 
@@ -171,9 +171,9 @@ impl World {
         self.trigger();
     }
 
-    /// Asks for a start or a stop, as the API does.
-    pub fn request(&mut self, session: &SessionName, kind: RequestKind) {
-        self.requests.push_back((session.clone(), kind));
+    /// Asks for something, as the API does.
+    pub fn request(&mut self, session: &SessionName, wish: Wish) {
+        self.requests.push_back((session.clone(), wish));
         self.trigger();
     }
 
@@ -331,16 +331,14 @@ impl World {
 
     /// Writes what people asked for into the records, as the API does between two steps of a session.
     fn take_requests(&mut self, daemon: &mut Daemon) -> bool {
-        for (session, kind) in std::mem::take(&mut self.requests) {
+        for (session, wish) in std::mem::take(&mut self.requests) {
             let free = !daemon.flights.contains_key(&session);
             let Some(record) = daemon.records.get(&session).filter(|_| free) else {
-                self.requests.push_back((session, kind));
+                self.requests.push_back((session, wish));
                 continue;
             };
             let mut record = record.clone();
-            let at = self.clock();
-            record.request =
-                Some(ebb_core::record::Request { kind, at, by: "somebody".into(), handled: false });
+            record.take_wish(wish, "somebody", self.clock());
             if let Ok(version) = self.store.put(&record, daemon.versions.get(&session).copied()) {
                 daemon.versions.insert(session.clone(), version);
                 daemon.records.insert(session, record);

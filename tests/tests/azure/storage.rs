@@ -53,14 +53,14 @@ async fn a_document_in_a_blob_is_read_again_only_when_it_has_changed() {
     };
     with_container(&azurite, "desired-state").await;
     let source = BlobSource::new(storage(&azurite.blob("desired-state/home.yaml")));
-    let missing = source.fetch().await.unwrap_err().to_string();
+    let missing = source.fetch(None).await.unwrap_err().to_string();
     assert!(missing.contains("404") && !missing.contains("sig="), "{missing}");
     write(&azurite, "desired-state/home.yaml", "version: 1\n").await;
-    let first = source.fetch().await.unwrap();
+    let first = source.fetch(None).await.unwrap();
     assert_eq!(first.text, b"version: 1\n");
-    assert_eq!(source.fetch().await.unwrap(), first, "this time without a body");
+    assert_eq!(source.fetch(None).await.unwrap(), first, "this time without a body");
     write(&azurite, "desired-state/home.yaml", "version: 2\n").await;
-    let second = source.fetch().await.unwrap();
+    let second = source.fetch(None).await.unwrap();
     assert_eq!(second.text, b"version: 2\n");
     assert_ne!(second.revision, first.revision);
 }

@@ -1,7 +1,8 @@
 //! What every store promises, on redb and on tables.
 
 use ebb::azure::tables::{Change, Entity, TableError, Tables};
-use ebb::store::{Accepted, NoteQuery, RedbStore, Store, StoreError, TablesStore, Version};
+use ebb::source::Provenance;
+use ebb::store::{Accepted, NoteQuery, PlanSummary, RedbStore, Store, StoreError, TablesStore, Version};
 use ebb_core::names::Hash;
 use ebb_core::note::{Note, NoteKind, Outcome};
 use ebb_core::plan::Revision;
@@ -81,8 +82,12 @@ async fn keeps_its_promises(store: &dyn Store, again: &dyn Store) {
 
     let document = |number: i64, text: String| Accepted {
         revision: Revision(format!("r{number}")),
+        generation: 0,
         at: at(number),
         origin: "here".into(),
+        provenance: Provenance { author: Some("Alice ü".into()), ..Provenance::default() },
+        changes: vec!["a line".into()],
+        plan: PlanSummary::default(),
         text,
     };
     // The second does not fit one entity of Azure's tables, and has characters of every width.

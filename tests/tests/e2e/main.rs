@@ -10,11 +10,14 @@ mod document;
 mod doubt;
 mod egress;
 mod faults;
+mod git;
+mod history;
 mod idle;
 mod metrics;
 mod privileges;
 mod secrets;
 mod traffic;
+mod webhook;
 
 use ebb_tests::e2e::World;
 

@@ -65,6 +65,10 @@ scenarios! {
     creating_is_throttled
     deleting_does_not_last
     deleting_fails
+    detached_and_adopted
+    drift_is_corrected
+    drift_is_ignored
+    drift_is_warned_of
     evidence_from_logs
     first_handshake_grace
     gateway_restarts
@@ -81,6 +85,7 @@ scenarios! {
     open_connection_is_use
     schedule
     schedule_and_the_repeated_hour
+    suspended_by_an_operator
     suspended_deployment
     suspended_session
     the_clock_is_set

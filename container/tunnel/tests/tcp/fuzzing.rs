@@ -135,16 +135,8 @@ pub fn fuzz_connection(bytes: &[u8]) {
                 let space = first.len() + second.len();
                 connection.commit(space.min(usize::from(input.half())));
             }
-            13 => {
-                if input.byte() < 64 {
-                    connection.finish();
-                }
-            }
-            14 => {
-                if input.byte() < 8 {
-                    connection.abort();
-                }
-            }
+            13 if input.byte() < 64 => connection.finish(),
+            14 if input.byte() < 8 => connection.abort(),
             _ => {}
         }
         let mut count = 0;

@@ -17,8 +17,6 @@ enum Pair {
     GatewayToClient,
     /// Our client sends to our gateway.
     OursToGateway,
-    /// A client with CUBIC sends to our gateway.
-    CubicToGateway,
 }
 
 /// A path, the same both ways.
@@ -51,8 +49,6 @@ impl Path {
 struct Outcome {
     /// Mbit/s of payload over the whole time, the handshake and slow start included.
     goodput: f64,
-    /// Payload bytes sent over payload bytes that arrived.
-    overhead: f64,
     statistics: Statistics,
 }
 
@@ -64,7 +60,7 @@ fn add_stream(world: &mut World, pair: Pair, path: &Path, index: u16, start: Tim
     let quiet = Script { finishes: false, ..Script::default() };
     let (down, up) = match pair {
         Pair::GatewayToClient => (bulk, quiet),
-        _ => (quiet, bulk),
+        Pair::OursToGateway => (quiet, bulk),
     };
     let isn = 0xffff_0000u32.wrapping_add(u32::from(index).wrapping_mul(0x9e37_79b9));
     let gateway = Ours::passive(port, settings.clone(), budget.clone(), isn, 0);
@@ -75,7 +71,7 @@ fn add_stream(world: &mut World, pair: Pair, path: &Path, index: u16, start: Tim
             let ours = Ours::active(port, settings, budget, 77, start);
             Host::new(Box::new(ours), App::new(up, 2, 1), watch(2)).with_batch(path.batch)
         }
-        _ => {
+        Pair::GatewayToClient => {
             let peer = Reference::new(port, true, 0x7fff_ff00, Manners::default());
             Host::new(Box::new(peer), App::new(up, 2, 1), None)
         }
@@ -104,7 +100,7 @@ fn streams(
         .map(|((gateway, client), start)| {
             let (sender, receiver) = match pair {
                 Pair::GatewayToClient => (gateway, client),
-                _ => (client, gateway),
+                Pair::OursToGateway => (client, gateway),
             };
             let read = world.hosts[receiver].app.read;
             let elapsed = world.now.since(start).as_secs_f64();
@@ -112,14 +108,9 @@ fn streams(
                 .endpoint
                 .connection()
                 .or(world.hosts[receiver].endpoint.connection())
-                .map(|connection| connection.statistics())
+                .map(ebb_tunnel::tcp::Connection::statistics)
                 .unwrap();
-            let sent = world.hosts[sender].observer.as_ref().map_or(0, |observer| observer.data_bytes);
-            Outcome {
-                goodput: read as f64 * 8.0 / elapsed / 1e6,
-                overhead: sent as f64 / read as f64,
-                statistics,
-            }
+            Outcome { goodput: read as f64 * 8.0 / elapsed / 1e6, statistics }
         })
         .collect();
     (outcomes, world)

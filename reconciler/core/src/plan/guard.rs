@@ -29,6 +29,9 @@ pub(super) fn held(drafts: &[Draft<'_>], limit: u32, inputs: &Inputs<'_>) -> BTr
 
 /// Whether the document ends the session, and not the mere passing of time.
 fn is_ended_by_edit(draft: &Draft<'_>) -> bool {
+    if draft.record.detached.is_some() {
+        return false;
+    }
     let edited = draft.changed || draft.record.held.is_some();
     let rests = match &draft.demand {
         Demand::Rest(why) => why.is_edit() || (edited && why.is_dated()),

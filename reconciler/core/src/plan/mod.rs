@@ -10,6 +10,7 @@
 //! The planner is given no news, only the present, and it is a function: equal inputs give an equal plan. Once everything that a
 //! plan asks for is visible in the inputs, the next plan is empty.
 
+mod drift;
 mod guard;
 mod intake;
 mod report;
@@ -31,7 +32,7 @@ use crate::observed::{Gateway, Observed};
 use crate::record::Record;
 use crate::spec::{self, Keys, Template};
 
-pub use report::{Report, SessionReport};
+pub use report::{Progress, Report, SessionReport};
 pub(crate) use session::jitter;
 pub use session::{PROVISION_TIMEOUT, START_TIMEOUT};
 pub use steps::DELETE_RECHECK;

@@ -16,7 +16,7 @@ use crate::idle::{Doubt, POLL_INTERVAL, Verdict};
 use crate::machine::Demand;
 use crate::names::Generation;
 use crate::record::Record;
-use crate::state::{Rest, State, StateName};
+use crate::state::{Rest, State, StateName, Wait};
 
 /// Gateways are asked at most this often, however near a deadline is.
 const SHORTEST_POLL: SignedDuration = SignedDuration::from_secs(1);
@@ -52,6 +52,8 @@ pub struct SessionReport {
     pub since: Timestamp,
     /// Generation of its spec.
     pub generation: Generation,
+    /// How far the session is from what is wanted of it.
+    pub progress: Progress,
     /// Why it is not wanted; `None`: it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rest: Option<Rest>,
@@ -98,11 +100,52 @@ pub(super) fn of_session(draft: &Draft<'_>) -> SessionReport {
         state: record.state.clone(),
         since: record.since,
         generation: record.generation,
+        progress: progress(draft),
         rest,
         conditions: conditions(draft, verdict),
         next: next(draft, verdict),
         ask_at: ask_at(draft, verdict),
         verdict: verdict.cloned(),
+    }
+}
+
+/// How far a session is from what is wanted of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Progress {
+    /// It is there: nothing is left to do for this generation, or it waits for something that the document itself limits.
+    Settled,
+    /// It is on the way.
+    Moving,
+    /// It does not get on by itself, or only after a pause.
+    Stalled,
+}
+
+fn progress(draft: &Draft<'_>) -> Progress {
+    if draft.held || draft.record.detached.is_some() {
+        return Progress::Stalled;
+    }
+    if draft.in_flight {
+        return Progress::Moving;
+    }
+    match &draft.record.state {
+        State::Queued { wait: Wait::Turn }
+        | State::Provisioning
+        | State::Terminating { .. }
+        | State::Starting => Progress::Moving,
+        State::Active | State::Idle { .. } if !draft.is_in_step() => {
+            if draft.record.last_failure.is_some() {
+                Progress::Stalled
+            } else {
+                Progress::Moving
+            }
+        }
+        State::BackingOff { .. } => Progress::Stalled,
+        State::Queued { .. }
+        | State::Parked { .. }
+        | State::Suspended
+        | State::Active
+        | State::Idle { .. } => Progress::Settled,
     }
 }
 
@@ -151,12 +194,20 @@ fn ask_at(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
 
 fn conditions(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Vec<Condition> {
     let record = &draft.record;
-    let mut conditions = vec![ready(record)];
+    let mut conditions = vec![ready(record).observing(record.generation.0)];
     if record.state.name().is_up() {
         conditions.push(configured(draft));
     }
     conditions.extend(verdict.map(telemetry_known));
     conditions.extend(progressing(record));
+    conditions.extend(draft.drift_condition());
+    conditions.extend(record.detached.as_ref().map(|detached| {
+        let message = format!(
+            "{} took it out of Ebb's hands at {}: {}; it is left as it is until `ebb adopt {}`",
+            detached.by, detached.at, detached.reason, record.session
+        );
+        Condition::new(ConditionKind::Detached, Status::True, reasons::BY_OPERATOR, message)
+    }));
     conditions.extend(draft.unseen.map(|failure| {
         let (kind, reason) = (ConditionKind::ProviderKnown, failure.class.as_str());
         Condition::new(kind, Status::False, reason, failure.message.clone())

@@ -8,6 +8,7 @@ use ebb_wire::{Digest, Live};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
+use super::drift::Drifted;
 use super::intake::{adopt, is_worth_it, rebase};
 use super::{Inputs, observed_gateway, users_of};
 use crate::capacity::Candidate;
@@ -47,6 +48,8 @@ pub(super) struct Draft<'a> {
     pub(super) respecified: bool,
     /// The document has changed since the record was written.
     pub(super) changed: bool,
+    /// Somebody else changed or removed its gateway.
+    pub(super) drifted: Option<Drifted>,
     /// Its last step is still being carried out. It occupies what it occupies, and nothing is done about it.
     pub(super) in_flight: bool,
     /// Gateways that carry its name in their tags and stand under another. Nothing can ever want one.
@@ -113,6 +116,7 @@ impl<'a> Draft<'a> {
             held: false,
             respecified,
             changed,
+            drifted: None,
             in_flight: inputs.in_flight.contains(name),
             strays: Vec::new(),
             unseen,
@@ -120,6 +124,7 @@ impl<'a> Draft<'a> {
             verdict: None,
             live: OnceCell::new(),
         };
+        draft.judge_drift();
         draft.catch_up_with_adopted();
         draft.verdict = draft.judge();
         draft.forgive();
@@ -153,6 +158,10 @@ impl<'a> Draft<'a> {
         let retry_at = self.retry_at();
         let record = &self.record;
         let mut machine = Machine::restore(&record.session, record.generation, &record.state, retry_at);
+        if self.follows_its_gateway() {
+            // Before the absence is told, which would have the gateway created again.
+            machine.tell(Event::Demand(self.demand.clone()));
+        }
         if let Some(presence) = self.presence() {
             machine.tell(Event::Provider(presence));
         }

@@ -8,7 +8,7 @@ use super::session::Draft;
 use crate::action::{Action, Step};
 use crate::machine::{Machine, Operation};
 use crate::names::GatewayName;
-use crate::note::{self, Note};
+use crate::note::{self, Note, NoteKind};
 use crate::observed::{Gateway, Phase};
 use crate::record::ProviderOperation;
 use crate::spec::{self, GatewaySpec, Template};
@@ -19,7 +19,7 @@ pub const DELETE_RECHECK: SignedDuration = SignedDuration::from_secs(30);
 
 /// Finishes a draft: moves its machine and compares what must hold with what is.
 pub(super) fn finish(mut draft: Draft<'_>) -> (Option<Step>, SessionReport) {
-    if draft.in_flight {
+    if draft.in_flight || is_left_alone(&draft) {
         return (None, report::of_session(&draft));
     }
     let machine = draft.advance();
@@ -47,6 +47,13 @@ pub(super) fn finish(mut draft: Draft<'_>) -> (Option<Step>, SessionReport) {
     (step, report)
 }
 
+/// Whether somebody took the session out of Ebb's hands. A session that is declared nowhere and has nothing left at the provider
+/// is forgotten all the same.
+fn is_left_alone(draft: &Draft<'_>) -> bool {
+    let over = draft.declaration.is_none() && draft.gateway.is_none() && draft.believes_absence();
+    draft.record.detached.is_some() && !over
+}
+
 /// Whether nothing of the session is left to remember.
 fn is_over(draft: &Draft<'_>) -> bool {
     let removed = draft.record.state == State::Parked { why: Rest::Removed };
@@ -70,10 +77,15 @@ fn missing_keys(draft: &Draft<'_>, session: &ebb_desired_state::Session) -> (boo
 
 fn notes(draft: &Draft<'_>, machine: &Machine) -> Vec<Action> {
     let run = draft.record.run.as_ref().or(draft.original.and_then(|record| record.run.as_ref()));
-    machine
-        .transitions()
-        .iter()
-        .filter_map(|(from, to)| note::of_transition(from, to))
+    let corrected = draft.is_corrected().then(|| {
+        let message = "somebody else changed the gateway's tags; replacing it".to_owned();
+        (NoteKind::DriftDetected, note::Outcome::Warning, message)
+    });
+    let moved = machine.transitions().iter().filter_map(|(from, to)| note::of_transition(from, to));
+    let corrected = corrected.filter(|_| !machine.transitions().is_empty());
+    corrected
+        .into_iter()
+        .chain(moved)
         .map(|(kind, outcome, message)| Action::Note {
             note: Note {
                 at: draft.inputs.now,

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its world is not as it says")]
 
+mod drift;
 mod forecasting;
 mod machine;
+mod operating;
 mod planning;
 mod situation;

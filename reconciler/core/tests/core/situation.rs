@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_core::action::{Action, Plan};
+use ebb_core::condition::{Condition, ConditionKind};
 use ebb_core::evidence::{Evidence, PeerReport, Place, Report as Telemetry};
 use ebb_core::fold::{Outcome, fold};
 use ebb_core::forecast::{Foreseen, forecast};
@@ -15,6 +16,12 @@ use ebb_core::state::State;
 use ebb_desired_state::{Document, Drift, Limits, Session, SessionName, User, UserName, VERSION};
 use ebb_wire::PublicKey;
 use jiff::{SignedDuration, Timestamp};
+
+/// A condition of a session in the next pass.
+pub fn condition(world: &Situation, session: &str, kind: ConditionKind) -> Option<Condition> {
+    let (_, report) = world.plan();
+    report.sessions[session].conditions.iter().find(|condition| condition.kind == kind).cloned()
+}
 
 /// Everything a pass is told.
 pub struct Situation {

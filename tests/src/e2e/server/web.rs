@@ -16,7 +16,7 @@ use crate::e2e::transfer::Pattern;
 pub const PAGE: &str = "a page from the other side\n";
 
 /// Nobody here pauses for this long; a connection that was forgotten ends all the same.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A web server.
 pub struct Web {
@@ -94,7 +94,7 @@ impl Write for Gated<'_> {
     }
 }
 
-fn wait_for(listener: &TcpListener) {
+pub(super) fn wait_for(listener: &TcpListener) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd as _;
     let timeout = PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::ZERO);

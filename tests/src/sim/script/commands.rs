@@ -1,10 +1,10 @@
 //! What the commands of a scenario do.
 
 use ebb_core::names::{Generation, Hash};
+use ebb_core::operator::Wish;
 use ebb_core::outcome::Class;
-use ebb_core::record::RequestKind;
 use ebb_core::spec::Template;
-use ebb_desired_state::{SessionName, UserName};
+use ebb_desired_state::{SessionName, Suspension, UserName};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::case::foreign;
@@ -28,8 +28,17 @@ impl Script {
                 self.say("the document is gone; the last valid one stays in force");
             }
             ["advance", by] => self.world.advance(duration(by)?),
-            ["start", session] => self.world.request(&parse(session)?, RequestKind::Start),
-            ["stop", session] => self.world.request(&parse(session)?, RequestKind::Stop),
+            ["start", session] => self.world.request(&parse(session)?, Wish::Start),
+            ["stop", session] => self.world.request(&parse(session)?, Wish::Stop),
+            ["suspend", session, until, reason @ ..] => {
+                let suspension = Suspension { reason: reason.join(" "), until: parse(until)? };
+                self.world.request(&parse(session)?, Wish::Suspend(suspension));
+            }
+            ["resume", session] => self.world.request(&parse(session)?, Wish::Resume),
+            ["detach", session, reason @ ..] => {
+                self.world.request(&parse(session)?, Wish::Detach { reason: reason.join(" ") });
+            }
+            ["adopt", session] => self.world.request(&parse(session)?, Wish::Adopt),
             ["approve"] => self.world.approve(),
             ["plan" | "status" | "groups" | "assert-fixpoint" | "explain" | "expect", ..] => {
                 return self.look(words);
@@ -109,6 +118,11 @@ impl Script {
             }
             ["break-gateway", session, status] => {
                 self.stand(session, Some(Standing::Exited { status: parse(status)? }))?;
+            }
+            ["change-tags", session] => {
+                let session = parse(session)?;
+                let (name, now) = (world.name_of(&session), world.now);
+                world.provider.change_tags(&name, now);
             }
             ["vanish", session] => self.stand(session, None)?,
             ["crash"] => world.crash(),

@@ -45,6 +45,7 @@ resume-telemetry SESSION              it can again
 logs on|off                           whether the logs of gateways can be read
 restart-gateway SESSION               the gateway starts anew inside its group
 break-gateway SESSION STATUS          the gateway ends with this exit status
+change-tags SESSION                   somebody changes the tags of the group
 vanish SESSION                        the group is gone without a trace
 crash                                 the daemon dies and starts again
 crash-after N                         it dies after the N-th effect from now
@@ -59,6 +60,9 @@ provider survive N                    the next group lives through so many delet
 provider foreign SESSION              a group of somebody else's, named almost as ours
 provider orphan SESSION               a group of ours that nobody remembers
 start SESSION, stop SESSION           what people ask of the API
+suspend SESSION TIME REASON           the same, until then
+resume SESSION                        the same
+detach SESSION REASON, adopt SESSION  the same
 approve                               approves the teardowns of the document in force
 plan                                  what a pass would do now
 status                                every session

@@ -45,11 +45,12 @@ pub(super) fn explain(world: &World, session: &SessionName) -> Result<String, St
     let desired = daemon.desired.as_ref().ok_or("there is no document")?;
     let report = daemon.report.as_ref().and_then(|report| report.sessions.get(session));
     let declared = desired.document.session(session);
+    let record = daemon.records.get(session).ok_or_else(|| format!("nobody remembers {session}"))?;
     let subject = Subject {
         session: declared,
         suspension: declared
-            .and_then(|session| demand::suspension(&desired.document, session, world.clock())),
-        record: daemon.records.get(session).ok_or_else(|| format!("nobody remembers {session}"))?,
+            .and_then(|session| demand::suspension(&desired.document, session, record, world.clock())),
+        record,
         report: report.ok_or_else(|| format!("the last pass knew no {session}"))?,
         evidence: daemon.evidence.get(session),
     };

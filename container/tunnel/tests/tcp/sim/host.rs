@@ -20,9 +20,6 @@ pub trait Endpoint {
     fn connection(&self) -> Option<&Connection> {
         None
     }
-    fn connection_mut(&mut self) -> Option<&mut Connection> {
-        None
-    }
 }
 
 /// Addresses of the two ends.
@@ -198,9 +195,5 @@ impl Endpoint for Ours {
 
     fn connection(&self) -> Option<&Connection> {
         self.connection.as_ref()
-    }
-
-    fn connection_mut(&mut self) -> Option<&mut Connection> {
-        self.connection.as_mut()
     }
 }

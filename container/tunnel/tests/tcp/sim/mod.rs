@@ -12,7 +12,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use ebb_tunnel::Time;
-use ebb_tunnel::tcp::Connection;
 
 use app::App;
 use host::Endpoint;
@@ -55,10 +54,6 @@ impl Host {
     pub fn with_batch(mut self, batch: u64) -> Self {
         self.batch = batch;
         self
-    }
-
-    pub fn connection(&self) -> &Connection {
-        self.endpoint.connection().expect("our end has a connection")
     }
 }
 
@@ -139,11 +134,6 @@ impl World {
     fn schedule(&mut self, at: Time, kind: Kind) {
         self.order += 1;
         self.events.push(Reverse(Event { at: at.max(self.now), order: self.order, kind }));
-    }
-
-    /// Puts a segment into the world as if `host`'s peer had sent it.
-    pub fn inject(&mut self, host: usize, bytes: Vec<u8>, at: Time) {
-        self.schedule(at, Kind::Arrive { host, bytes });
     }
 
     /// Handles one event; false when there is none left before `until`.

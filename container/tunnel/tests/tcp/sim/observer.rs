@@ -71,7 +71,6 @@ pub struct Observer {
     pub data_bytes: u64,
     pub resets: u64,
     pub sack_blocks: u64,
-    pub probes_past_una: u64,
 }
 
 impl Observer {
@@ -101,7 +100,6 @@ impl Observer {
             data_bytes: 0,
             resets: 0,
             sack_blocks: 0,
-            probes_past_una: 0,
         }
     }
 

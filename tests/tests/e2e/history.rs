@@ -1,0 +1,142 @@
+//! Documents that were in force, and what people do with them.
+
+use std::process::Command;
+
+use ebb_core::state::StateName;
+use ebb_tests::e2e::daemon::{SOON, write_document};
+use ebb_tests::e2e::{Daemon, Output, World, eventually};
+
+use crate::{home, world};
+
+fn edit(world: &World, editor: &str) -> Output {
+    let mut command = world.ebb_command(&["edit", "--yes"]);
+    command.env("VISUAL", "").env("EDITOR", editor);
+    world.run(&world.host, command)
+}
+
+fn curl(world: &World, arguments: &[&str]) -> Output {
+    let key = std::fs::read_to_string(world.path("state/admin.key")).unwrap();
+    let mut command = Command::new("curl");
+    command.args([
+        "-q",
+        "-sS",
+        "--noproxy",
+        "*",
+        "--max-time",
+        "30",
+        "-H",
+        &format!("X-API-Key: {}", key.trim()),
+    ]);
+    command.args(["-w", "\n%{http_code}"]).args(arguments);
+    world.run(&world.host, command).success()
+}
+
+#[test]
+fn people_edit_compare_and_bring_back() {
+    let Some(world) = world() else { return };
+    let daemon = Daemon::with_document(&world, &home(&["alice"], "idleTimeout: 11m"));
+    daemon.await_state("home", StateName::Active, SOON);
+    let first = daemon.status().revision.unwrap();
+    let gateway = daemon.gateway("home");
+
+    let edited = edit(&world, "sed -i s/11m/12m/").success();
+    assert!(edited.stderr.contains("12m") && edited.stdout.contains("generation #2"), "{edited}");
+    let second = daemon.status().revision.unwrap();
+    assert_ne!(first, second);
+    assert!(edit(&world, "true").success().stderr.contains("nothing was changed"));
+    let invalid = edit(&world, "sed -i s/12m/12/").failure(1);
+    assert!(invalid.stderr.contains("idleTimeout") && invalid.stderr.contains("is kept in"), "{invalid}");
+    edit(&world, "false").failure(1);
+    assert_eq!(daemon.status().revision.as_deref(), Some(second.as_str()));
+
+    let diff = world.ebb(&["diff", &first[..6], "#2"]).success().stdout;
+    assert!(diff.contains("11m") && diff.contains("12m"), "{diff}");
+    assert!(world.ebb(&["diff", &second]).success().stdout.contains("both say the same"));
+    world.ebb(&["diff", "00000000"]).failure(1);
+
+    world.ebb(&["rollback", &first]).success();
+    let status = daemon.status();
+    assert_eq!((status.revision.as_deref(), status.generation), (Some(first.as_str()), 3));
+    let file = std::fs::read_to_string(world.path("desired/desired-state.yaml")).unwrap();
+    assert!(file.contains("11m"), "{file}");
+    let history = world.ebb(&["history"]).success().stdout;
+    assert!(history.contains(&format!("brings {} back", &first[..12])), "{history}");
+    world.ebb(&["rollback", &first]).failure(1);
+    assert_eq!(daemon.gateway("home"), gateway);
+}
+
+#[test]
+fn nobody_overwrites_what_they_have_not_seen() {
+    let Some(world) = world() else { return };
+    let daemon = Daemon::with_document(&world, &home(&["alice"], "idleTimeout: 11m"));
+    daemon.await_state("home", StateName::Active, SOON);
+    let seen = daemon.status().revision.unwrap();
+    daemon.edit(&home(&["alice"], "idleTimeout: 12m"));
+
+    let url = "http://127.0.0.1:9180/api/desired-state";
+    let text = home(&["alice"], "idleTimeout: 13m");
+    let put = |tag: &str, text: &str| {
+        let tag = format!("If-Match: {tag}");
+        curl(&world, &["-X", "PUT", "-H", &tag, "--data-binary", text, url]).stdout
+    };
+    let stale = put(&format!("\"{seen}\""), &text);
+    assert!(stale.ends_with("\n412") && stale.contains("changed meanwhile"), "{stale}");
+    assert!(curl(&world, &["-X", "PUT", "--data-binary", &text, url]).stdout.ends_with("\n428"));
+    let invalid = put("*", &home(&["alice"], "port: 51820"));
+    assert!(invalid.ends_with("\n422") && invalid.contains("reserve"), "{invalid}");
+    let file = std::fs::read_to_string(world.path("desired/desired-state.yaml")).unwrap();
+    assert!(file.contains("12m"), "{file}");
+
+    let current = daemon.status().revision.unwrap();
+    let put = put(&format!("\"{current}\""), &text);
+    assert!(put.ends_with("\n200") && put.contains("\"generation\":3"), "{put}");
+    let got = curl(&world, &[url]).stdout;
+    assert_eq!(got, format!("{text}\n200"));
+}
+
+#[test]
+fn a_session_rests_while_it_is_suspended() {
+    let Some(world) = world() else { return };
+    let daemon = Daemon::with_document(&world, &home(&["alice"], ""));
+    daemon.await_state("home", StateName::Active, SOON);
+    world.ebb(&["suspend", "home", "--until", "+1h"]).failure(2);
+    let past = ["suspend", "home", "--reason", "incident 42", "--until", "2020-01-01T00:00:00Z"];
+    world.ebb(&past).failure(1);
+    world.ebb(&["suspend", "home", "--reason", "incident 42", "--until", "+1h"]).success();
+    let view = daemon.await_state("home", StateName::Suspended, SOON);
+    assert!(view.because.iter().any(|line| line.contains("incident 42")), "{:?}", view.because);
+    let start = world.ebb(&["start", "home"]).failure(1);
+    assert!(start.stderr.contains("ebb resume home"), "{start}");
+    world.ebb(&["resume", "home"]).success();
+    daemon.await_state("home", StateName::Active, SOON);
+    let events = world.ebb(&["events", "--type", "operator.suspend"]).success().stdout;
+    assert!(events.contains("incident 42"), "{events}");
+}
+
+#[test]
+fn a_storm_of_edits_causes_few_passes_and_ends_with_the_last() {
+    let Some(world) = world() else { return };
+    let text = |edit: u32| home(&["alice"], &format!("idleTimeout: {}m", 10 + edit));
+    let daemon = Daemon::with_document(&world, &text(0));
+    daemon.await_state("home", StateName::Active, SOON);
+    let gateway = daemon.gateway("home");
+    let passes = || -> u64 {
+        let (_, metrics) = daemon.get("/metrics");
+        let line = metrics.lines().find_map(|line| line.strip_prefix("ebb_reconcile_total "));
+        line.unwrap().parse().unwrap()
+    };
+    let before = passes();
+    for edit in 1..=1000 {
+        write_document(&world, &text(edit));
+        ebb_tests::e2e::wait::pause(std::time::Duration::from_millis(10));
+    }
+    eventually("the last edit is in force", SOON, || {
+        let newest: serde_json::Value =
+            world.ebb(&["history", "--limit", "1", "-o", "json"]).success().json();
+        let changes = newest[0]["changes"].to_string();
+        if changes.contains("-> 16h50m") { Ok(()) } else { Err(changes) }
+    });
+    let made = passes() - before;
+    assert!(made < 200, "1000 edits made {made} passes");
+    assert_eq!(daemon.gateway("home"), gateway);
+}

@@ -9,12 +9,18 @@ use std::sync::Arc;
 use clap::ValueEnum;
 
 #[cfg(feature = "azure")]
-use crate::azure::{Azure, AzureError, AzureSettings};
+use crate::azure::{Azure, AzureError, AzureSettings, lease::BlobLock, storage::Storage, tables::Tables};
 #[cfg(feature = "azure")]
 use crate::provider::{AciProvider, AciSettings};
 use crate::provider::{LocalProvider, LocalSettings, Provider};
+#[cfg(feature = "azure")]
+use crate::secrets::VaultSecrets;
 use crate::secrets::{FileSecrets, Secrets};
+#[cfg(feature = "azure")]
+use crate::source::BlobSource;
 use crate::source::{FileSource, GitSettings, GitSource, LocationError, Source};
+#[cfg(feature = "azure")]
+use crate::store::TablesStore;
 use crate::store::{RedbStore, Store, StoreError};
 
 /// Where everything is.
@@ -34,12 +40,17 @@ pub struct Settings {
     /// Where gateways run.
     #[arg(long, env = "EBB_PROVIDER", value_enum, default_value = "local")]
     pub provider: ProviderKind,
-    /// Where records and history are kept: a file [default: store.redb in the state directory].
-    #[arg(long, env = "EBB_STORE", value_name = "FILE")]
+    /// Where records and history are kept: a file, or the address of a storage account's tables [default: store.redb in the
+    /// state directory].
+    #[arg(long, env = "EBB_STORE", value_name = "FILE|URL", hide_env_values = true)]
     pub store: Option<String>,
-    /// Where private keys are kept: a directory [default: secrets in the state directory].
-    #[arg(long, env = "EBB_SECRETS", value_name = "DIR")]
+    /// Where private keys are kept: a directory, or the address of a key vault [default: secrets in the state directory].
+    #[arg(long, env = "EBB_SECRETS", value_name = "DIR|URL")]
     pub secrets: Option<String>,
+    /// Address of the blob whose lease says which of several daemons leads [default: the state directory is the lock].
+    #[cfg(feature = "azure")]
+    #[arg(long, env = "EBB_LOCK", value_name = "URL", hide_env_values = true)]
+    pub lock: Option<String>,
     /// Name or address under which clients reach local gateways.
     #[arg(long, env = "EBB_ADVERTISE", default_value = "127.0.0.1", value_name = "HOST")]
     pub advertise: String,
@@ -109,6 +120,11 @@ impl Settings {
             let location = self.document.parse()?;
             return Ok(Arc::new(at(state, GitSource::open(location, &self.git, state))?));
         }
+        #[cfg(feature = "azure")]
+        if is_blob(&self.document) {
+            let storage = Storage::open(&Azure::open(&self.azure)?, "EBB_DOCUMENT", &self.document)?;
+            return Ok(Arc::new(BlobSource::new(storage)));
+        }
         let path = Path::new(&self.document);
         Ok(Arc::new(at(path, FileSource::open(path))?))
     }
@@ -142,8 +158,24 @@ impl Settings {
     /// # Errors
     /// When it cannot be opened.
     pub fn store(&self, state: &Path) -> Result<Arc<dyn Store>, SetupError> {
+        #[cfg(feature = "azure")]
+        if let Some(url) = self.store.as_ref().filter(|store| is_address(store)) {
+            let tables = Tables::open(&Azure::open(&self.azure)?, "EBB_STORE", url)?;
+            return Ok(Arc::new(TablesStore::new(tables)));
+        }
         let path = self.store.as_ref().map_or_else(|| state.join("store.redb"), PathBuf::from);
         Ok(Arc::new(RedbStore::open(&path)?))
+    }
+
+    /// The lock that several daemons share, if there is one.
+    ///
+    /// # Errors
+    /// When its address cannot be used.
+    #[cfg(feature = "azure")]
+    pub fn lock(&self) -> Result<Option<BlobLock>, SetupError> {
+        let Some(url) = self.lock.as_ref().filter(|url| !url.is_empty()) else { return Ok(None) };
+        let storage = Storage::open(&Azure::open(&self.azure)?, "EBB_LOCK", url)?;
+        Ok(Some(BlobLock::new(storage)))
     }
 
     /// The secrets.
@@ -151,9 +183,26 @@ impl Settings {
     /// # Errors
     /// When their directory cannot be used.
     pub fn secrets(&self, state: &Path) -> Result<Arc<dyn Secrets>, SetupError> {
+        #[cfg(feature = "azure")]
+        if let Some(url) = self.secrets.as_ref().filter(|secrets| is_address(secrets)) {
+            return Ok(Arc::new(VaultSecrets::open(&Azure::open(&self.azure)?, "EBB_SECRETS", url)?));
+        }
         let path = self.secrets.as_ref().map_or_else(|| state.join("secrets"), PathBuf::from);
         Ok(Arc::new(at(&path, FileSecrets::open(&path))?))
     }
+}
+
+/// Whether a setting names a service instead of a file.
+#[cfg(feature = "azure")]
+fn is_address(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
+}
+
+/// Whether a document is a blob: of a storage account, or of an emulator on this machine.
+#[cfg(feature = "azure")]
+fn is_blob(text: &str) -> bool {
+    let host = text.strip_prefix("https://").and_then(|rest| rest.split('/').next());
+    text.starts_with("http://") || host.is_some_and(|host| host.contains(".blob."))
 }
 
 /// Makes the state directory if there is none; returns its absolute path.

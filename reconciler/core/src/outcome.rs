@@ -67,6 +67,10 @@ const SERIES_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// Longest pause between series: somebody who frees quota should not wait longer than this for the effect.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(600);
 
+/// Shortest pause after a conflict: Azure asks for 10 s while a container group is in transition ("Container group transitioning
+/// state"), and a third attempt within three seconds would end the series for nothing.
+const CONFLICT_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+
 /// When to try again after `failures` failures in a row, the present one included.
 ///
 /// Within a series the pauses are 1 s and 2 s (FR-004), between series
@@ -83,9 +87,8 @@ pub fn retry_at(failures: u32, class: &Class, jitter: u8, now: Timestamp) -> Tim
         Class::Throttled { retry_after_seconds } => {
             SignedDuration::from_secs(i64::try_from(*retry_after_seconds).unwrap_or(i64::MAX))
         }
-        Class::Transient | Class::Quota | Class::Conflict | Class::Stalled | Class::Fatal => {
-            SignedDuration::ZERO
-        }
+        Class::Conflict => CONFLICT_PAUSE,
+        Class::Transient | Class::Quota | Class::Stalled | Class::Fatal => SignedDuration::ZERO,
     };
     // Nobody needs to read more than milliseconds.
     let pause = SignedDuration::from_millis_i128(jittered.max(wished).as_millis());
@@ -121,6 +124,11 @@ mod tests {
     #[test]
     fn a_longer_wish_of_the_provider_wins() {
         assert_eq!(pauses(&Class::Throttled { retry_after_seconds: 90 }, 0)[..6], [90, 90, 90, 90, 90, 120]);
+    }
+
+    #[test]
+    fn what_is_in_transition_gets_ten_seconds() {
+        assert_eq!(pauses(&Class::Conflict, 0)[..4], [10, 10, 60, 10]);
     }
 
     #[test]

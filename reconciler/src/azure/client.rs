@@ -193,16 +193,25 @@ fn status_of(error: &azure_core::Error) -> Option<u16> {
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = told(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let more = error.to_string();
+        let more = told(error);
         if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
         cause = error.source();
     }
     text
+}
+
+/// An error without the address of the request, which can hold a signature.
+fn told(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" for url (") {
+        Some((before, rest)) => format!("{before}{}", rest.split_once(')').map_or("", |(_, after)| after)),
+        None => text,
+    }
 }
 
 impl Answer {

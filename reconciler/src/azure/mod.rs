@@ -11,7 +11,10 @@ pub mod arm;
 mod client;
 mod cloud;
 mod credential;
+pub mod lease;
 mod settings;
+pub mod storage;
+pub mod tables;
 mod transport;
 
 use std::sync::Arc;
@@ -39,17 +42,24 @@ impl Azure {
     /// # Errors
     /// When the settings contradict each other or the machine has no trusted certificates.
     pub fn open(settings: &AzureSettings) -> Result<Self, AzureError> {
-        Self::open_with(settings, Trust::OfMachine)
+        Self::open_with(settings, Trust::OfMachine, None)
     }
 
-    /// The same, trusting other certificates than the machine does.
+    /// The same, trusting other certificates than the machine does, or as somebody of the caller's.
     ///
     /// # Errors
     /// As [`Azure::open`].
-    pub fn open_with(settings: &AzureSettings, trust: Trust) -> Result<Self, AzureError> {
+    pub fn open_with(
+        settings: &AzureSettings,
+        trust: Trust,
+        credential: Option<Arc<dyn TokenCredential>>,
+    ) -> Result<Self, AzureError> {
         let endpoints = settings.endpoints()?;
         let transport = transport::open(trust)?;
-        let credential = credential::open(settings, &endpoints, &transport)?;
+        let credential = match credential {
+            Some(credential) => credential,
+            None => credential::open(settings, &endpoints, &transport)?,
+        };
         Ok(Self { endpoints, credential, transport })
     }
 

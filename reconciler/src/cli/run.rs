@@ -13,12 +13,16 @@ use tokio::sync::{mpsc, watch};
 
 use super::args::{Daemon, Run};
 use super::{Failure, Outcome};
+#[cfg(feature = "azure")]
+use crate::azure::lease::{BlobLock, Lease};
 use crate::engine::{Engine, Parts};
 use crate::http::{self, AdminKey, App, Hooks};
 use crate::metrics::Counters;
 use crate::reporter;
 use crate::secrets::SecretName;
 use crate::setup;
+#[cfg(feature = "azure")]
+use crate::store::Store;
 use crate::telemetry::Links;
 
 /// Requests in progress get this long after SIGTERM; Container Apps waits 30 s before it kills.
@@ -35,6 +39,14 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
         Failure::new(format!("cannot listen on {}: {error}; choose another address with --api", daemon.api))
     })?;
     let settings = &options.settings;
+    #[cfg(feature = "azure")]
+    let (listener, mut lease) = match settings.lock()? {
+        Some(lock) => match lead(&lock, listener).await? {
+            Some((listener, lease)) => (listener, Some(lease)),
+            None => return Ok(ExitCode::SUCCESS),
+        },
+        None => (listener, None),
+    };
     let secrets = settings.secrets(&state)?;
     let control = secrets.ensure(&SecretName::Control, PrivateKey::from_random(rand::random())).await?;
     let counters = Counters::new();
@@ -47,6 +59,11 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
         counters: counters.clone(),
     };
     let (store, source) = (Arc::clone(&parts.store), Arc::clone(&parts.source));
+    #[cfg(feature = "azure")]
+    if let Some(lease) = &lease {
+        tracing::info!("leading in epoch {}", lease.epoch());
+        fence(store.as_ref()).await?;
+    }
     let (news, heard) = mpsc::channel(NEWS);
     let links = Links::new(control, Arc::clone(&parts.provider), news);
     let (engine, handle) = Engine::open(parts, links, heard).await?;
@@ -65,16 +82,73 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     let (stop, stopped) = watch::channel(());
     let serving = tokio::spawn(http::serve(listener, app, closed(stopped.clone())));
     let reconciling = tokio::spawn(engine.run(closed(stopped)));
-    let name = ending_signal().await?;
-    tracing::info!("{name}: finishing what is under way; gateways go on");
+    #[cfg(feature = "azure")]
+    let deposed = keep_lease(&mut lease);
+    #[cfg(not(feature = "azure"))]
+    let deposed = std::future::pending::<String>();
+    let deposed = tokio::select! {
+        name = ending_signal() => {
+            tracing::info!("{}: finishing what is under way; gateways go on", name?);
+            None
+        }
+        why = deposed => Some(why),
+    };
     drop(stop);
+    if let Some(why) = deposed {
+        // The steps in flight do not count any more: whoever leads next has made sure that they cannot be written down.
+        let message = format!(
+            "the lock is lost: {why}; another daemon leads or will, and this one stands by when it is started again"
+        );
+        return Err(Failure::new(message));
+    }
     reconciling.await?;
     // What it has not told by now it tells after the next start.
     reporting.abort();
+    #[cfg(feature = "azure")]
+    if let Some(lease) = lease {
+        lease.release().await;
+    }
     if let Ok(served) = tokio::time::timeout(LAST_REQUESTS, serving).await {
         served??;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until this daemon leads, and answers probes meanwhile: alive, not ready. `None` when somebody wants it to end.
+#[cfg(feature = "azure")]
+async fn lead(lock: &BlobLock, listener: TcpListener) -> Result<Option<(TcpListener, Lease)>, Failure> {
+    let listener = listener.into_std()?;
+    let probes = tokio::spawn(http::stand_by(TcpListener::from_std(listener.try_clone()?)?));
+    let lease = tokio::select! {
+        lease = lock.acquire() => Some(lease?),
+        name = ending_signal() => {
+            tracing::info!("{}: this daemon did not lead", name?);
+            None
+        }
+    };
+    probes.abort();
+    // It has ended and given back its half of the listener when this returns.
+    let _ = probes.await;
+    let Some(lease) = lease else { return Ok(None) };
+    Ok(Some((TcpListener::from_std(listener)?, lease)))
+}
+
+/// Makes every record a version newer, so that no write of an earlier leader that is still on its way can succeed.
+#[cfg(feature = "azure")]
+async fn fence(store: &dyn Store) -> Result<(), Failure> {
+    for (record, version) in store.records().await? {
+        store.put_record(&record, Some(version)).await?;
+    }
+    Ok(())
+}
+
+/// Keeps the lease; resolves when it is lost, with the reason.
+#[cfg(feature = "azure")]
+async fn keep_lease(lease: &mut Option<Lease>) -> String {
+    match lease {
+        Some(lease) => lease.keep().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn open_hooks(secret: &Path) -> Result<Hooks, Failure> {
@@ -98,5 +172,7 @@ pub(super) async fn ending_signal() -> io::Result<&'static str> {
 
 fn log() {
     let filter = std::env::var("EBB_LOG").unwrap_or_else(|_| "info".to_owned());
+    // What the SDK says about requests is said better where their meaning is known, and without addresses that are signed.
+    let filter = format!("azure_core=off,azure_identity=warn,typespec_client_core=off,{filter}");
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
 }

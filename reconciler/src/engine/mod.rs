@@ -350,6 +350,10 @@ impl Engine {
         }
         if done.provider_touched {
             self.list_soon();
+        } else if self.is_moving() {
+            // It began to move since the pause until the next listing was chosen.
+            let wait = self.parts.provider.pace().moving;
+            self.list_at = self.list_at.min(clock::instant_of(clock::monotonic() + wait));
         }
     }
 

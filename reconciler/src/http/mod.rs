@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
@@ -82,6 +83,16 @@ pub fn router(app: App) -> Router {
         .route("/api/desired-state/history/{revision}", get(document::revision))
         .route("/api/desired-state/rollback", post(document::rollback))
         .with_state(app)
+}
+
+/// Answers probes of a daemon that stands by: it lives and is not ready.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn stand_by(listener: TcpListener) -> std::io::Result<()> {
+    let waiting = || async { (StatusCode::SERVICE_UNAVAILABLE, "standing by: another daemon leads\n") };
+    let router = Router::new().route("/livez", get(|| async { "alive\n" })).fallback(waiting);
+    axum::serve(listener, router).await
 }
 
 /// Serves until `stop` resolves, then lets the requests in progress end.

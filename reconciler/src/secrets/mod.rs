@@ -1,6 +1,8 @@
 //! Where private keys are kept.
 
 mod files;
+#[cfg(feature = "azure")]
+mod vault;
 
 use std::fmt;
 
@@ -9,6 +11,8 @@ use ebb_desired_state::{SessionName, UserName};
 use ebb_wire::PrivateKey;
 
 pub use files::FileSecrets;
+#[cfg(feature = "azure")]
+pub use vault::VaultSecrets;
 
 /// Private keys by name.
 ///

@@ -1,5 +1,7 @@
 //! Where the desired-state document comes from.
 
+#[cfg(feature = "azure")]
+mod blob;
 mod file;
 mod git;
 mod provenance;
@@ -8,6 +10,8 @@ mod refusal;
 use async_trait::async_trait;
 use ebb_core::plan::Revision;
 
+#[cfg(feature = "azure")]
+pub use blob::BlobSource;
 pub use file::{FileSource, revision_of};
 pub use git::{GitSettings, GitSource, Location, LocationError};
 pub use provenance::{Provenance, Signature, SignatureFormat};

@@ -2,6 +2,8 @@
 
 mod accepted;
 mod redb;
+#[cfg(feature = "azure")]
+mod tables;
 
 use std::fmt;
 
@@ -14,6 +16,8 @@ use jiff::Timestamp;
 
 pub use self::accepted::{Accepted, Found, MOST_LINES, PlanSummary, find};
 pub use self::redb::RedbStore;
+#[cfg(feature = "azure")]
+pub use self::tables::TablesStore;
 
 /// The memory of a deployment.
 ///

@@ -77,7 +77,9 @@ impl Namespace {
     /// Something that starts programs inside, for whoever outlives a borrow.
     #[must_use]
     pub fn spawner(&self) -> Arc<dyn Fn(Command) -> io::Result<Child> + Send + Sync> {
-        let jobs = self.jobs.clone();
+        // Not the namespace's own thread: it may be busy with a program that waits for the one that is to be started.
+        let (jobs, work) = channel::<Job>();
+        self.thread(move || work.into_iter().for_each(|job| job()));
         Arc::new(move |mut command: Command| {
             let (done, result) = channel();
             let job = Box::new(move || drop(done.send(command.spawn())));

@@ -43,6 +43,8 @@ pub struct Call {
 /// What goes wrong with a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
+    /// Nothing does.
+    None,
     /// It is refused and has no effect.
     Refuse {
         /// HTTP status.

@@ -61,6 +61,7 @@ pub(super) struct Groups {
     groups: BTreeMap<String, Group>,
     operations: BTreeMap<String, (String, Option<Value>)>,
     past: VecDeque<(Instant, Vec<Value>)>,
+    keeps_past: bool,
     pub(super) fates: VecDeque<Fate>,
     pub(super) survivals: VecDeque<u32>,
 }
@@ -75,6 +76,7 @@ impl Groups {
             groups: BTreeMap::new(),
             operations: BTreeMap::new(),
             past: VecDeque::new(),
+            keeps_past: false,
             fates: VecDeque::new(),
             survivals: VecDeque::new(),
         }
@@ -203,6 +205,7 @@ impl Groups {
     /// Lets happen what was to happen by this time.
     pub(super) fn settle(&mut self, behaviour: &Behaviour) {
         let at = now();
+        self.keeps_past = !behaviour.list_lag.is_zero();
         for group in self.groups.values_mut() {
             group.settle(at, behaviour, self.image.as_ref());
         }
@@ -211,6 +214,9 @@ impl Groups {
     }
 
     fn remember(&mut self) {
+        if !self.keeps_past {
+            return;
+        }
         let shown: Vec<Value> = self.groups.values().map(|group| group.shown(false)).collect();
         if self.past.back().is_none_or(|(_, last)| *last != shown) {
             self.past.push_back((now(), shown));
@@ -222,6 +228,9 @@ impl Groups {
 
     /// All groups as a listing shows them that is this old.
     pub(super) fn listing(&self, lag: Duration) -> Vec<Value> {
+        if lag.is_zero() {
+            return self.groups.values().map(|group| group.shown(false)).collect();
+        }
         let at = now();
         let seen = self.past.iter().rev().find(|(since, _)| at.duration_since(*since) >= lag);
         seen.map(|(_, groups)| groups.clone()).unwrap_or_default()

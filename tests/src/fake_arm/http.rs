@@ -98,7 +98,7 @@ async fn answer(
                 retry_after.iter().fold(answer, |answer, seconds| answer.with("retry-after", seconds))
             }
             Some(Fault::LoseRequest) => Answer::empty(0),
-            Some(Fault::LoseAnswer) | None => routes::answer(state, kind, &asked),
+            Some(Fault::LoseAnswer | Fault::None) | None => routes::answer(state, kind, &asked),
         };
         let lost = matches!(fault, Some(Fault::LoseRequest | Fault::LoseAnswer));
         let then = state.calls.made(Call { kind, name, status: answer.status });

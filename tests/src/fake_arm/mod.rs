@@ -160,6 +160,13 @@ impl FakeArm {
         self.shared.lock().calls.fail(kind, fault);
     }
 
+    /// The same after this many calls of the kind that go well.
+    pub fn fail_later(&self, kind: Kind, after: usize, fault: Fault) {
+        let calls = &mut self.shared.lock().calls;
+        (0..after).for_each(|_| calls.fail(kind, Fault::None));
+        calls.fail(kind, fault);
+    }
+
     /// How the next creations end, in order; after that they succeed.
     pub fn fate(&self, fate: Fate) {
         self.shared.lock().groups.fates.push_back(fate);
@@ -215,7 +222,7 @@ impl FakeArm {
     /// How often the container of a group was started.
     #[must_use]
     pub fn starts(&self, name: &str) -> u32 {
-        self.shared.lock().groups.named(name).map_or(0, |group| group.starts())
+        self.shared.lock().groups.named(name).map_or(0, groups::Group::starts)
     }
 
     /// What the container of a group has printed.

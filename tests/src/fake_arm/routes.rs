@@ -4,7 +4,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::calls::Kind;
-use super::groups::{Refused, Standing};
+use super::groups::{Group, Refused, Standing};
 use super::http::{Answer, Asked};
 use super::{IDENTITY_HEADER, SUBSCRIPTION, State, TOKEN, schema};
 
@@ -191,7 +191,7 @@ fn put(state: &mut State, id: &str, body: &Value) -> Answer {
         return Answer::error(400, "InvalidRequestContent", wrong);
     }
     let is_new = state.groups.get(id).is_none();
-    match state.groups.get(id).map(|group| group.standing()) {
+    match state.groups.get(id).map(Group::standing) {
         Some(Standing::Moving) => return transitioning(id),
         None if state.groups.all().count() >= state.behaviour.quota => {
             let message = format!(

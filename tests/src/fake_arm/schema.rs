@@ -67,23 +67,30 @@ fn checker(folder: &Path) -> Result<Checker, String> {
 
 /// Forbids what is not listed, so that a misspelt property is found, and lets processors and memory be fractions, as the service
 /// does and the schema does not.
-fn close(value: &mut Value) {
-    if let Value::Array(items) = value {
-        items.iter_mut().for_each(close);
-    }
-    let Value::Object(object) = value else { return };
-    if object
+fn close(schema: &mut Value) {
+    let Value::Object(schema) = schema else { return };
+    if schema
         .get("properties")
         .is_some_and(|properties| properties.as_object().is_some_and(|p| !p.is_empty()))
     {
-        object.entry("additionalProperties").or_insert(json!(false));
+        schema.entry("additionalProperties").or_insert(json!(false));
     }
-    for name in ["cpu", "memoryInGB"] {
-        if let Some(found) = object.get_mut(name).filter(|found| found.is_object()) {
-            *found = json!({ "type": "number" });
+    for (keyword, value) in schema.iter_mut() {
+        match (keyword.as_str(), value) {
+            // Names here are those of properties and definitions, whatever they look like.
+            ("properties" | "definitions" | "resourceDefinitions", Value::Object(named)) => {
+                for (name, schema) in named.iter_mut() {
+                    if matches!(name.as_str(), "cpu" | "memoryInGB") {
+                        *schema = json!({ "type": "number" });
+                    }
+                    close(schema);
+                }
+            }
+            ("oneOf" | "anyOf" | "allOf", Value::Array(schemas)) => schemas.iter_mut().for_each(close),
+            ("items" | "additionalProperties", schema) => close(schema),
+            _ => {}
         }
     }
-    object.values_mut().for_each(close);
 }
 
 /// What is wrong with a PUT of this body, if anything.

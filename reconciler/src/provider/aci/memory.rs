@@ -1,6 +1,6 @@
 //! What the provider remembers between two listings. All of it can be lost: it only saves questions, or asks some earlier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ebb_core::names::{GatewayName, RunId};
@@ -15,6 +15,7 @@ const DOUBT_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     listing_since: Option<Time>,
+    has_seen_everything: bool,
     known: BTreeMap<GatewayName, Known>,
 }
 
@@ -50,7 +51,17 @@ impl Memory {
     /// predecessor that may be missing, and only in the beginning.
     pub(super) fn lag(&mut self, now: Time, lag: Duration) -> Duration {
         let since = *self.listing_since.get_or_insert(now);
-        if now < since + lag { lag } else { Duration::ZERO }
+        if now < since + lag && !self.has_seen_everything { lag } else { Duration::ZERO }
+    }
+
+    /// Whether what a predecessor did last may still be unknown.
+    pub(super) fn is_new(&self) -> bool {
+        !self.has_seen_everything && self.listing_since.is_none()
+    }
+
+    /// Every group there can be was looked at by itself.
+    pub(super) fn has_seen_everything(&mut self) {
+        self.has_seen_everything = true;
     }
 
     pub(super) fn whereabouts(&self, name: &GatewayName) -> Option<GroupId> {
@@ -124,7 +135,7 @@ impl Memory {
         &mut self,
         listed: &BTreeMap<GatewayName, Gateway>,
         now: Time,
-    ) -> Vec<(GatewayName, GroupId)> {
+    ) -> BTreeSet<(GatewayName, GroupId)> {
         let failed = |name: &GatewayName| {
             let phase = listed.get(name).map(|gateway| &gateway.phase);
             matches!(phase, Some(Phase::Failed { message }) if message == super::observe::UNSAID)
@@ -224,5 +235,8 @@ mod tests {
         assert_eq!(memory.lag(later(5), LAG), LAG);
         assert_eq!(memory.lag(later(34), LAG), LAG);
         assert_eq!(memory.lag(later(35), LAG), Duration::ZERO);
+        let mut thorough = Memory::default();
+        thorough.has_seen_everything();
+        assert_eq!(thorough.lag(later(5), LAG), Duration::ZERO);
     }
 }

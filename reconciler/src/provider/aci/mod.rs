@@ -39,6 +39,10 @@ const LAG: Duration = Duration::from_secs(30);
 /// Groups looked at side by side.
 const LOOKS: usize = 16;
 
+/// Groups that a daemon that has just started looks at one by one, so that it need not wait until listings show what its
+/// predecessor did last. More would take longer than waiting.
+const MOST_LOOKS: usize = 200;
+
 /// Lines of a log in which the last minutes' telemetry is found: a gateway prints one of them a minute and little else.
 const LOG_LINES: u32 = 40;
 
@@ -185,8 +189,22 @@ impl AciProvider {
         places
     }
 
+    /// Every group that is listed, and every one that a session may have.
+    fn everything(
+        &self,
+        scope: &Scope,
+        listed: &BTreeMap<GatewayName, Gateway>,
+    ) -> BTreeSet<(GatewayName, GroupId)> {
+        let listed = listed.keys().map(|name| (name.clone(), self.whereabouts(name)));
+        let sessions = scope.places.iter().flat_map(|(session, places)| {
+            let name = GatewayName::new(&scope.deployment, session);
+            places.iter().map(move |place| (name.clone(), self.id(place, &name)))
+        });
+        listed.chain(sessions).collect()
+    }
+
     /// Looks at groups one by one.
-    async fn look(&self, due: Vec<(GatewayName, GroupId)>) -> Vec<Look> {
+    async fn look(&self, due: BTreeSet<(GatewayName, GroupId)>) -> Vec<Look> {
         let (mut looks, mut tasks, mut due) = (Vec::new(), JoinSet::new(), due.into_iter());
         loop {
             while tasks.len() < LOOKS {
@@ -250,7 +268,6 @@ impl AciProvider {
 impl Provider for AciProvider {
     async fn list(&self, scope: &Scope) -> Result<Observed, Failure> {
         let (asked_at, now) = (clock::now(), clock::monotonic());
-        let lag = self.memory().lag(now, LAG);
         let places = self.places(scope);
         let (mut gateways, mut unseen) = (BTreeMap::new(), BTreeMap::new());
         let (mut seen_any, mut refused) = (false, None);
@@ -276,7 +293,13 @@ impl Provider for AciProvider {
         if let Some(failure) = refused.filter(|_| !seen_any) {
             return Err(failure);
         }
-        let due = self.memory().due(&gateways, now);
+        let mut due = self.memory().due(&gateways, now);
+        let is_new = self.memory().is_new();
+        let everything = is_new.then(|| self.everything(scope, &gateways));
+        let thorough = everything.filter(|everything| everything.len() <= MOST_LOOKS);
+        if let Some(everything) = &thorough {
+            due.extend(everything.iter().cloned());
+        }
         for Look { name, id, found, progress } in self.look(due).await {
             match found {
                 Ok(Some(group)) => {
@@ -290,6 +313,9 @@ impl Provider for AciProvider {
                         gateways.insert(name, gateway);
                     }
                 }
+                // It may be looked for in more than one place.
+                Ok(None)
+                    if self.memory().whereabouts(&name).is_some_and(|known| known.path() != id.path()) => {}
                 Ok(None) => {
                     self.memory().is_gone(&name, clock::monotonic());
                     gateways.remove(&name);
@@ -305,6 +331,10 @@ impl Provider for AciProvider {
                 }
             }
         }
+        if thorough.is_some() && unseen.is_empty() {
+            self.memory().has_seen_everything();
+        }
+        let lag = self.memory().lag(now, LAG);
         let lag = SignedDuration::try_from(lag).unwrap_or(SignedDuration::MAX);
         Ok(Observed { asked_at, lag, gateways, unseen })
     }

@@ -1,0 +1,358 @@
+//! The store of a deployment in Azure: three tables of a storage account.
+//!
+//! | table | partition | row | what |
+//! |---|---|---|---|
+//! | `EbbRecords` | `record` | session | a record, its version and its JSON |
+//! | | `single` | `approved` | what there is one of |
+//! | `EbbNotes` | day, counted backwards | time, counted backwards | a line of history |
+//! | `EbbDocuments` | `accepted` | time, counted backwards, and part | an accepted document |
+//!
+//! Rows come in the order of their keys, so times are counted backwards to have the newest first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use ebb_core::note::Note;
+use ebb_core::plan::Revision;
+use ebb_core::record::Record;
+use ebb_desired_state::SessionName;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use super::{Accepted, NoteQuery, Store, StoreError, Version};
+use crate::azure::tables::{Change, Entity, MOST_IN_BATCH, TableError, Tables};
+
+const RECORDS: &str = "EbbRecords";
+const NOTES: &str = "EbbNotes";
+const DOCUMENTS: &str = "EbbDocuments";
+
+/// Characters in one property: 64 KiB of UTF-16 hold at least this many.
+const PIECE: usize = 16_000;
+
+/// Pieces in one entity: 1 MiB holds 16 of them, and the rest is for everything else.
+const PIECES: usize = 14;
+
+/// A [`Store`] in tables of Azure Storage.
+pub struct TablesStore {
+    tables: Tables,
+    made: OnceCell<()>,
+    /// ETags by session, with the version that they belong to. Losing one costs a read.
+    etags: Mutex<HashMap<SessionName, (Version, String)>>,
+}
+
+impl TablesStore {
+    /// Uses the tables of an account. They are made when they are first needed.
+    #[must_use]
+    pub fn new(tables: Tables) -> Self {
+        Self { tables, made: OnceCell::new(), etags: Mutex::default() }
+    }
+
+    async fn tables(&self, what: &str) -> Result<&Tables, StoreError> {
+        let make = async || {
+            for table in [RECORDS, NOTES, DOCUMENTS] {
+                self.tables.ensure(table).await.map_err(|error| self.failed(what, &error))?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        self.made.get_or_try_init(make).await?;
+        Ok(&self.tables)
+    }
+
+    fn failed(&self, what: &str, error: &TableError) -> StoreError {
+        StoreError::unavailable(format!("cannot {what} the tables at {}", self.tables.place()), error)
+    }
+
+    fn refused(&self, session: &SessionName, error: &TableError) -> StoreError {
+        self.forget(session);
+        match error {
+            TableError::Conflict => StoreError::Conflict { session: session.clone() },
+            TableError::Other(_) => self.failed("write to", error),
+        }
+    }
+
+    fn keep(&self, session: &SessionName, version: Version, etag: String) {
+        let mut etags = self.etags.lock().unwrap_or_else(PoisonError::into_inner);
+        etags.insert(session.clone(), (version, etag));
+    }
+
+    fn forget(&self, session: &SessionName) {
+        self.etags.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+    }
+
+    /// The ETag of a record in this version.
+    async fn etag(
+        &self,
+        tables: &Tables,
+        session: &SessionName,
+        expected: Version,
+    ) -> Result<String, StoreError> {
+        let known = self.etags.lock().unwrap_or_else(PoisonError::into_inner).get(session).cloned();
+        if let Some((_, etag)) = known.filter(|(version, _)| *version == expected) {
+            return Ok(etag);
+        }
+        let found = tables
+            .get(RECORDS, "record", session.as_str())
+            .await
+            .map_err(|error| self.failed("read", &error))?;
+        match found {
+            Some((entity, etag)) if version(&entity) == Some(expected) => Ok(etag),
+            Some(_) | None => Err(StoreError::Conflict { session: session.clone() }),
+        }
+    }
+
+    async fn rows(
+        &self,
+        table: &str,
+        filter: &str,
+        want: impl FnMut(Entity) -> bool,
+    ) -> Result<(), StoreError> {
+        let tables = self.tables("read").await?;
+        tables.query(table, filter, want).await.map_err(|error| self.failed("read", &error))
+    }
+}
+
+fn entity(partition: &str, row: &str, text: &str) -> Entity {
+    let mut entity = Entity::new();
+    entity.insert("PartitionKey".into(), json!(partition));
+    entity.insert("RowKey".into(), json!(row));
+    for (number, piece) in pieces(text, PIECE).into_iter().enumerate() {
+        entity.insert(format!("Text{number:02}"), json!(piece));
+    }
+    entity
+}
+
+/// A text in pieces of at most so many characters; at least one.
+fn pieces(text: &str, length: usize) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some((at, _)) = rest.char_indices().nth(length) {
+        let (piece, more) = rest.split_at(at);
+        pieces.push(piece);
+        rest = more;
+    }
+    pieces.push(rest);
+    pieces
+}
+
+fn text(entity: &Entity) -> String {
+    (0..PIECES).map_while(|number| entity.get(&format!("Text{number:02}"))?.as_str()).collect()
+}
+
+fn version(entity: &Entity) -> Option<Version> {
+    Some(Version(entity.get("Version")?.as_str()?.parse().ok()?))
+}
+
+/// Edm.Int64 is a text with its type beside it; as a plain number it would be refused or cut.
+fn with_version(mut entity: Entity, version: u64) -> Entity {
+    entity.insert("Version".into(), json!(version.to_string()));
+    entity.insert("Version@odata.type".into(), json!("Edm.Int64"));
+    entity
+}
+
+fn backwards(at: Timestamp) -> String {
+    format!("{:019}", i64::MAX - at.as_microsecond())
+}
+
+/// Days since year 0, counted backwards.
+fn day(at: Timestamp) -> String {
+    let date = at.to_zoned(TimeZone::UTC).date();
+    let number = i64::from(date.year()) * 10_000 + i64::from(date.month()) * 100 + i64::from(date.day());
+    format!("{:08}", 99_999_999 - number)
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::unavailable("cannot read the tables", error))
+}
+
+#[async_trait]
+impl Store for TablesStore {
+    async fn records(&self) -> Result<Vec<(Record, Version)>, StoreError> {
+        let mut entities = Vec::new();
+        self.rows(RECORDS, "PartitionKey eq 'record'", |entity| {
+            entities.push(entity);
+            true
+        })
+        .await?;
+        let missing = || StoreError::unavailable("cannot read the tables", "a record has no version");
+        let read = |entity: Entity| {
+            Ok((Record::from_json(text(&entity).as_bytes())?, version(&entity).ok_or_else(missing)?))
+        };
+        entities.into_iter().map(read).collect()
+    }
+
+    async fn put_record(&self, record: &Record, expected: Option<Version>) -> Result<Version, StoreError> {
+        let (session, tables) = (&record.session, self.tables("write to").await?);
+        let next = Version(expected.map_or(1, |version| version.0 + 1));
+        let json = String::from_utf8_lossy(&record.to_json()).into_owned();
+        if json.chars().count() > PIECE * PIECES {
+            let why = format!("the record of {session} has {} bytes, more than fit an entity", json.len());
+            return Err(StoreError::unavailable("cannot write to the tables", why));
+        }
+        let entity = with_version(entity("record", session.as_str(), &json), next.0);
+        let written = match expected {
+            None => tables.insert(RECORDS, &entity).await,
+            Some(expected) => {
+                let etag = self.etag(tables, session, expected).await?;
+                tables.replace(RECORDS, &entity, &etag).await
+            }
+        };
+        let etag = written.map_err(|error| self.refused(session, &error))?;
+        self.keep(session, next, etag);
+        Ok(next)
+    }
+
+    async fn remove_record(&self, session: &SessionName, expected: Version) -> Result<(), StoreError> {
+        let tables = self.tables("write to").await?;
+        let etag = self.etag(tables, session, expected).await?;
+        let removed = tables.delete(RECORDS, "record", session.as_str(), &etag).await;
+        removed.map_err(|error| self.refused(session, &error))?;
+        self.forget(session);
+        Ok(())
+    }
+
+    async fn append(&self, notes: &[Note]) -> Result<(), StoreError> {
+        let tables = self.tables("write to").await?;
+        let mut days: BTreeMap<String, Vec<Change>> = BTreeMap::new();
+        for note in notes {
+            let json = serde_json::to_string(note)
+                .map_err(|error| StoreError::unavailable("cannot write a note", error))?;
+            let day = day(note.at);
+            // Two notes of one moment are two rows, and a repeated append makes none twice as long as nobody repeats it.
+            let row = format!("{}-{:016x}", backwards(note.at), rand::random::<u64>());
+            days.entry(day.clone()).or_default().push(Change::Insert(entity(&day, &row, &json)));
+        }
+        for (day, changes) in days {
+            for changes in changes.chunks(MOST_IN_BATCH) {
+                tables.batch(NOTES, &day, changes).await.map_err(|error| self.failed("write to", &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn notes(&self, query: &NoteQuery) -> Result<Vec<Note>, StoreError> {
+        let mut found: Vec<Result<Note, StoreError>> = Vec::new();
+        if query.limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.rows(NOTES, "", |entity| {
+            match parsed::<Note>(&text(&entity)) {
+                Ok(note) => {
+                    let of_session = query.session.is_none() || query.session == note.session;
+                    let of_kind = query.kind.as_deref().is_none_or(|kind| kind == note.kind.as_str());
+                    if of_session && of_kind {
+                        found.push(Ok(note));
+                    }
+                }
+                Err(error) => found.push(Err(error)),
+            }
+            found.len() < query.limit
+        })
+        .await?;
+        found.into_iter().collect()
+    }
+
+    async fn sweep_notes(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let (day, time) = (day(before), backwards(before));
+        // What is older has larger keys.
+        let filter = format!("PartitionKey gt '{day}' or (PartitionKey eq '{day}' and RowKey gt '{time}~')");
+        let mut old: BTreeMap<String, Vec<Change>> = BTreeMap::new();
+        self.rows(NOTES, &filter, |entity| {
+            let key = |name| entity.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            old.entry(key("PartitionKey")).or_default().push(Change::Delete { row: key("RowKey") });
+            true
+        })
+        .await?;
+        let tables = self.tables("write to").await?;
+        let mut swept = 0;
+        for (day, changes) in old {
+            for changes in changes.chunks(MOST_IN_BATCH) {
+                tables.batch(NOTES, &day, changes).await.map_err(|error| self.failed("write to", &error))?;
+                swept += changes.len() as u64;
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn accept(&self, accepted: &Accepted) -> Result<(), StoreError> {
+        let tables = self.tables("write to").await?;
+        let head = Accepted { text: String::new(), ..accepted.clone() };
+        let head = serde_json::to_string(&head)
+            .map_err(|error| StoreError::unavailable("cannot keep a document", error))?;
+        let time = format!("{}-{:016x}", backwards(accepted.at), rand::random::<u64>());
+        let parts = pieces(&accepted.text, PIECE * PIECES);
+        for (number, part) in parts.iter().enumerate() {
+            let row = entity("accepted", &format!("{time}-{:04}", number + 1), part);
+            tables.put(DOCUMENTS, &row).await.map_err(|error| self.failed("write to", &error))?;
+        }
+        // Without its head a document does not count, so a crash in between leaves none that is half there.
+        let head = with_version(entity("accepted", &format!("{time}-0000"), &head), parts.len() as u64);
+        tables.put(DOCUMENTS, &head).await.map(drop).map_err(|error| self.failed("write to", &error))
+    }
+
+    async fn accepted(&self, limit: usize) -> Result<Vec<Accepted>, StoreError> {
+        let mut found: Vec<(Accepted, u64)> = Vec::new();
+        let mut damaged = None;
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.rows(DOCUMENTS, "PartitionKey eq 'accepted'", |entity| {
+            let row = entity.get("RowKey").and_then(Value::as_str).unwrap_or_default();
+            if row.ends_with("-0000") {
+                if found.len() == limit {
+                    return false;
+                }
+                match parsed::<Accepted>(&text(&entity)) {
+                    Ok(head) => found.push((head, version(&entity).unwrap_or(Version(0)).0)),
+                    Err(error) => damaged = Some(error),
+                }
+            } else if let Some((head, missing)) = found.last_mut().filter(|(_, missing)| *missing > 0) {
+                head.text.push_str(&text(&entity));
+                *missing -= 1;
+            }
+            true
+        })
+        .await?;
+        match damaged {
+            Some(error) => Err(error),
+            None => Ok(found.into_iter().map(|(accepted, _)| accepted).collect()),
+        }
+    }
+
+    async fn approved(&self) -> Result<Option<Revision>, StoreError> {
+        let tables = self.tables("read").await?;
+        let found =
+            tables.get(RECORDS, "single", "approved").await.map_err(|error| self.failed("read", &error))?;
+        Ok(found.map(|(entity, _)| Revision(text(&entity))))
+    }
+
+    async fn approve(&self, revision: &Revision) -> Result<(), StoreError> {
+        let tables = self.tables("write to").await?;
+        let put = tables.put(RECORDS, &entity("single", "approved", &revision.0)).await;
+        put.map(drop).map_err(|error| self.failed("write to", &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_times_have_smaller_keys() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (early, late) = (at("2026-11-20T23:59:59Z"), at("2026-11-21T00:00:00Z"));
+        assert!(day(late) < day(early) && backwards(late) < backwards(early));
+        assert_eq!(backwards(late).len(), 19);
+    }
+
+    #[test]
+    fn a_text_is_the_same_after_it_was_in_pieces() {
+        let long: String = "aß€😀".chars().cycle().take(PIECE * 3 + 7).collect();
+        let entity = entity("p", "r", &long);
+        assert_eq!(text(&entity), long);
+        assert_eq!(entity.len(), 2 + 4);
+        assert_eq!(text(&super::entity("p", "r", "")), "");
+    }
+}

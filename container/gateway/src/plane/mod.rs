@@ -31,11 +31,11 @@ use std::time::Duration;
 use ebb_tunnel::Time;
 use ebb_tunnel::packet::fragment::Reassembly;
 use ebb_tunnel::tcp::Budget;
-use ebb_tunnel::wireguard::{Addresses, Endpoint, PeerConfig, PeerId, Received};
+use ebb_tunnel::wireguard::{Addresses, Endpoint, PeerConfig, PeerId, Received, Start};
 use ebb_wire::{Boot, DAEMON_ADDRESS};
 use ipnet::IpNet;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use configure::InForce;
 use link::{Link, MTU};
 use outer::{Intake, Outer};
@@ -119,7 +119,8 @@ impl Plane {
             endpoint: None,
             keepalive: None,
         };
-        let (tunnel, control) = Endpoint::with_peer(&boot.private_key, MTU, control, now);
+        let start = Start { now, unix: clock::unix(), seed: random()? };
+        let (tunnel, control) = Endpoint::with_peer(&boot.private_key, MTU, control, start);
         let (v4, v6) = boot.addresses();
         let instance: [u8; 16] = random()?;
         let identification = u32::from_ne_bytes(random()?);

@@ -59,7 +59,7 @@ const INTERFACES: Duration = Duration::from_secs(30);
 /// What a gateway may use.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes in buffers of TCP flows, all together.
+    /// Bytes in buffers of TCP flows, all together. The number of flows is limited by it too.
     pub memory: usize,
     /// Open files.
     pub files: usize,
@@ -326,15 +326,19 @@ impl Plane {
     }
 }
 
+/// Memory for buffers that there must be for each flow: about what a flow takes in the kernel and here without any buffer, so
+/// that flows and buffers together stay within twice [`Limits::memory`]. With the usual 256 MiB there are 65,536 flows.
+const MEMORY_PER_FLOW: usize = 4 << 10;
+
 impl Limits {
     /// TCP flows that may exist. Each takes a file; the rest is for datagrams, resolvers and the gateway itself.
     fn flows(&self) -> usize {
-        self.files.saturating_sub(self.files / 4 + 64)
+        self.files.saturating_sub(self.files / 4 + 64).min(self.memory / MEMORY_PER_FLOW)
     }
 
-    /// UDP mappings that may exist; each takes a file too.
+    /// UDP mappings that may exist; each takes a file too, and a quarter of the memory of flows is theirs.
     fn mappings(&self) -> u32 {
-        u32::try_from(self.files / 5).unwrap_or(u32::MAX)
+        u32::try_from((self.files / 5).min(self.memory / MEMORY_PER_FLOW / 4)).unwrap_or(u32::MAX)
     }
 }
 

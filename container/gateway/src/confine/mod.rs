@@ -82,7 +82,8 @@ mod tests {
             denied(std::process::Command::new("/bin/true").spawn().unwrap_err());
             denied(Socket::new(Domain::IPV4, Type::RAW, None).unwrap_err());
             denied(Socket::new(Domain::UNIX, Type::STREAM, None).unwrap_err());
-            denied(std::thread::Builder::new().spawn(|| ()).unwrap_err());
+            // Not every C library hands the reason on.
+            assert!(std::thread::Builder::new().spawn(|| ()).is_err());
             denied(std::fs::remove_file("/nowhere").unwrap_err());
         });
     }

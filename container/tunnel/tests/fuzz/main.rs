@@ -1,6 +1,8 @@
 //! What the fuzz targets run, driven by random bytes and by the committed corpora, so that every run of the tests exercises
 //! them. The targets themselves are in `fuzz/`.
 
+#![expect(clippy::unwrap_used, reason = "a broken promise is a panic")]
+
 mod packet;
 mod wire;
 mod wireguard;

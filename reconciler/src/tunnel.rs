@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use ebb_tunnel::client::{Client, ClientConfig, SocketId};
 use ebb_tunnel::tcp::{Connection, End, State};
+use ebb_tunnel::wireguard::Start;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
@@ -72,7 +73,12 @@ impl Tunnel {
             Ipv6Addr::UNSPECIFIED.into()
         };
         let socket = UdpSocket::bind((any, 0)).await?;
-        let client = Client::new(config, rand::random(), clock::monotonic());
+        let start = Start {
+            now: clock::monotonic(),
+            unix: clock::now().as_duration().unsigned_abs(),
+            seed: rand::random(),
+        };
+        let client = Client::new(config, start);
         let shared = Arc::new(Shared {
             client: Mutex::new(client),
             wakers: Mutex::default(),

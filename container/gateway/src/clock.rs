@@ -22,8 +22,8 @@ impl Clock {
     }
 }
 
-/// Seconds since 1970 on the wall clock; zero when it stands before.
+/// Time since 1970 on the wall clock; zero when it stands before.
 #[expect(clippy::disallowed_methods, reason = "the clock module")]
-pub fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since: Duration| since.as_secs())
+pub fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -6,6 +6,7 @@
 
 mod args;
 mod clock;
+mod confine;
 mod health;
 mod log;
 mod plane;

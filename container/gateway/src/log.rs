@@ -18,8 +18,8 @@ const QUEUE: usize = 256;
 /// How long the end of the process waits for the last lines.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What is logged when nobody says otherwise. The WireGuard library's own lines say nothing that ours do not.
-const FILTER: &str = "info,boringtun=off";
+/// What is logged when nobody says otherwise.
+const FILTER: &str = "info";
 
 enum Line {
     Output(Vec<u8>),
@@ -43,11 +43,8 @@ impl Log {
         let log = Self(sender);
         let targets = filter.and_then(|filter| format!("{FILTER},{filter}").parse::<Targets>().ok());
         let unreadable = filter.is_some() && targets.is_none();
-        let targets = targets.unwrap_or_else(|| {
-            Targets::new()
-                .with_default(tracing::level_filters::LevelFilter::INFO)
-                .with_target("boringtun", tracing::level_filters::LevelFilter::OFF)
-        });
+        let targets =
+            targets.unwrap_or_else(|| Targets::new().with_default(tracing::level_filters::LevelFilter::INFO));
         let layer = tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 /// Where Linux programs look (resolv.conf(5)).
-const FILE: &str = "/etc/resolv.conf";
+pub const FILE: &str = "/etc/resolv.conf";
 
 /// Resolvers that the C library would use at most (`MAXNS` in resolv.conf(5)).
 const MAX: usize = 3;

@@ -12,10 +12,12 @@ use zeroize::Zeroizing;
 
 use crate::args::{BOOT_VARIABLE, BootPlace, Options};
 use crate::clock::Clock;
+use crate::confine::{self, Wall};
 use crate::health::{Health, HealthError};
 use crate::log::Log;
 use crate::plane::{Limits, Noticed, Plane};
 use crate::probe::Machine;
+use crate::resolv;
 
 /// How often telemetry is printed.
 const TELEMETRY: Duration = Duration::from_secs(60);
@@ -123,6 +125,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let boot = read_boot(&options.boot)?;
     // Before any thread is started: threads inherit the mask, and a signal must find nobody but the loop.
     let signals = catch_signals().map_err(system("signals cannot be caught"))?;
+    let files = confine::confine_files(Path::new(resolv::FILE), options.termination_log.as_deref());
     let filter = std::env::var("EBB_LOG").ok();
     let log = Log::start(filter.as_deref()).map_err(system("no thread can be started"))?;
     let machine = Machine::probe();
@@ -137,7 +140,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut plane = Plane::start(boot, &limits, clock).map_err(|error| Failure::Port { port, error })?;
     plane.watch(&signals, Noticed::Signal).map_err(system("signals cannot be waited for"))?;
     let health = listen_for_health(port, &plane);
-    introduce(&session, &machine, &plane, &limits);
+    let walls = [files, confine::confine_calls()];
+    introduce(&session, &machine, &plane, &limits, &walls);
 
     let reason = serve(&mut plane, &log, clock, lease, &signals, health.as_ref())
         .map_err(system("the loop cannot wait"))?;
@@ -217,7 +221,8 @@ fn listen_for_health(port: u16, plane: &Plane) -> Option<Health> {
     listening.inspect_err(|error| tracing::warn!(%error, "the health command will not work")).ok()
 }
 
-fn introduce(session: &str, machine: &Machine, plane: &Plane, limits: &Limits) {
+fn introduce(session: &str, machine: &Machine, plane: &Plane, limits: &Limits, walls: &[Wall; 2]) {
+    let [files, calls] = walls;
     let (receive, send) = plane.offloads();
     let (receive_buffer, send_buffer) = plane.socket_buffers();
     tracing::info!(
@@ -235,6 +240,8 @@ fn introduce(session: &str, machine: &Machine, plane: &Plane, limits: &Limits) {
         send_buffer,
         files = machine.files,
         memory_mib = limits.memory >> 20,
+        landlock = %files,
+        seccomp = %calls,
         "started"
     );
 }

@@ -31,11 +31,11 @@ use std::time::Duration;
 use ebb_tunnel::Time;
 use ebb_tunnel::packet::fragment::Reassembly;
 use ebb_tunnel::tcp::Budget;
-use ebb_tunnel::wireguard::{Addresses, Endpoint, PeerConfig, PeerId, Received};
+use ebb_tunnel::wireguard::{Addresses, Endpoint, PeerConfig, PeerId, Received, Start};
 use ebb_wire::{Boot, DAEMON_ADDRESS};
 use ipnet::IpNet;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use configure::InForce;
 use link::{Link, MTU};
 use outer::{Intake, Outer};
@@ -59,7 +59,7 @@ const INTERFACES: Duration = Duration::from_secs(30);
 /// What a gateway may use.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes in buffers of TCP flows, all together.
+    /// Bytes in buffers of TCP flows, all together. The number of flows is limited by it too.
     pub memory: usize,
     /// Open files.
     pub files: usize,
@@ -119,7 +119,8 @@ impl Plane {
             endpoint: None,
             keepalive: None,
         };
-        let (tunnel, control) = Endpoint::with_peer(&boot.private_key, MTU, control, now);
+        let start = Start { now, unix: clock::unix(), seed: random()? };
+        let (tunnel, control) = Endpoint::with_peer(&boot.private_key, MTU, control, start);
         let (v4, v6) = boot.addresses();
         let instance: [u8; 16] = random()?;
         let identification = u32::from_ne_bytes(random()?);
@@ -325,15 +326,19 @@ impl Plane {
     }
 }
 
+/// Memory for buffers that there must be for each flow: about what a flow takes in the kernel and here without any buffer, so
+/// that flows and buffers together stay within twice [`Limits::memory`]. With the usual 256 MiB there are 65,536 flows.
+const MEMORY_PER_FLOW: usize = 4 << 10;
+
 impl Limits {
     /// TCP flows that may exist. Each takes a file; the rest is for datagrams, resolvers and the gateway itself.
     fn flows(&self) -> usize {
-        self.files.saturating_sub(self.files / 4 + 64)
+        self.files.saturating_sub(self.files / 4 + 64).min(self.memory / MEMORY_PER_FLOW)
     }
 
-    /// UDP mappings that may exist; each takes a file too.
+    /// UDP mappings that may exist; each takes a file too, and a quarter of the memory of flows is theirs.
     fn mappings(&self) -> u32 {
-        u32::try_from(self.files / 5).unwrap_or(u32::MAX)
+        u32::try_from((self.files / 5).min(self.memory / MEMORY_PER_FLOW / 4)).unwrap_or(u32::MAX)
     }
 }
 

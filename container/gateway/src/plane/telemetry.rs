@@ -4,7 +4,7 @@ use ebb_tunnel::Time;
 use ebb_wire::{Flows, LogLine, PeerTelemetry, Telemetry, VERSION};
 
 use super::Plane;
-use crate::clock::unix_seconds;
+use crate::clock;
 
 impl Plane {
     /// The report.
@@ -47,7 +47,7 @@ impl Plane {
             ebb: "telemetry".into(),
             version: VERSION,
             session: self.boot.session.clone(),
-            unix_seconds: unix_seconds(),
+            unix_seconds: clock::unix().as_secs(),
             telemetry: self.telemetry(),
         };
         // A struct of strings, numbers and lists always serialises.

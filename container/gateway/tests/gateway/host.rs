@@ -1,11 +1,12 @@
 //! A userspace client on a real socket: what the daemon and `ebb connect` are.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ebb_tunnel::Time;
 use ebb_tunnel::client::{Client, ClientConfig, SocketId};
 use ebb_tunnel::tcp::State;
+use ebb_tunnel::wireguard::Start;
 use ebb_wire::PrivateKey;
 
 use crate::bed::{Bed, GATEWAY_OUTER, PATIENCE, Place, clock};
@@ -14,6 +15,11 @@ pub struct Host {
     pub client: Client,
     socket: UdpSocket,
     started: Instant,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a real gateway compares it with its own")]
+fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
 }
 
 impl Host {
@@ -34,7 +40,11 @@ impl Host {
             mtu: 1420,
             persistent_keepalive: None,
         };
-        Self { client: Client::new(config, [9; 32], Time::ZERO), socket, started: clock() }
+        // Each process that uses a key needs its own.
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).unwrap();
+        let start = Start { now: Time::ZERO, unix: unix(), seed };
+        Self { client: Client::new(config, start), socket, started: clock() }
     }
 
     pub fn now(&self) -> Time {

@@ -76,6 +76,28 @@ fn every_line_on_standard_error_is_json_and_names_no_key() {
 }
 
 #[test]
+fn a_serving_gateway_is_confined_and_says_so() {
+    let Some(bed) = bed() else { return };
+    let gateway = bed.start();
+    Daemon::new(&bed).configure(&live(1, &[2]));
+    let threads = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
+    for thread in threads {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        // 2 is SECCOMP_MODE_FILTER.
+        for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+            assert!(status.lines().any(|found| found == line), "{line} in {status}");
+        }
+    }
+    gateway.signal(Signal::SIGTERM);
+    let (_, _, errors) = gateway.wait();
+    let started = errors.lines().find(|line| line.contains("\"started\"")).unwrap();
+    let started: serde_json::Value = serde_json::from_str(started).unwrap();
+    assert_eq!(started["seccomp"], "full");
+    let landlock = started["landlock"].as_str().unwrap();
+    assert!(["full", "partial", "missing: the kernel has no Landlock"].contains(&landlock), "{landlock}");
+}
+
+#[test]
 fn mistakes_on_the_command_line_and_in_the_boot_file_are_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("boot.json");

@@ -309,6 +309,31 @@ fn without_files_new_connections_are_refused_and_the_old_ones_live() {
 }
 
 #[test]
+fn beyond_the_memory_for_flows_new_ones_are_refused_the_old_ones_live_and_the_daemon_comes_through() {
+    let Some(bed) = bed() else { return };
+    let port = echo_server(&bed);
+    // 256 flows.
+    let _gateway = bed.start_with(&[], &["--memory-mib", "1"]);
+    Daemon::new(&bed).configure(&live(1, &[2, 3]));
+    let mut users = [user(&bed, 2), user(&bed, 3)];
+    let mut up = Vec::new();
+    for user in &mut users {
+        let ids: Vec<_> = (0..250).map(|_| user.connect((SERVER_V4, port))).collect();
+        let (open, refused): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|id| user.client.tcp(*id).unwrap().ended().is_none());
+        assert!(refused.len() > 50, "{} refused", refused.len());
+        assert!(refused.iter().all(|id| user.client.tcp(*id).unwrap().ended() == Some(End::Refused)));
+        up.push(open);
+    }
+    assert!(up.iter().map(Vec::len).sum::<usize>() <= 256);
+    let telemetry = Daemon::new(&bed).telemetry();
+    assert!(telemetry.flows.buffered_bytes <= 1 << 20);
+    for (user, open) in users.iter_mut().zip(up) {
+        assert_eq!(user.echo(open[0], b"still there"), b"still there");
+    }
+}
+
+#[test]
 fn with_little_memory_many_downloads_are_slow_and_none_is_lost() {
     let Some(bed) = bed() else { return };
     let sent = pattern(300_000);

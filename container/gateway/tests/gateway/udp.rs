@@ -99,8 +99,7 @@ fn users_do_not_reach_each_other_unless_a_route_names_their_network() {
         user.during(Duration::from_millis(50));
     }
     let (from, to) = (first.client.udp_bind().unwrap(), second.client.udp_bind().unwrap());
-    // Both clients drew the same port from the same seed.
-    let port = 0xc909;
+    let port = second.client.udp_port(to).unwrap();
     let destination = SocketAddr::new(addresses(3)[0], port);
     first.client.udp_send(from, destination, b"forbidden").unwrap();
     first.during(Duration::from_millis(100));

@@ -17,13 +17,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ebb_wire::{PrivateKey, PublicKey};
+use sha2::{Digest as _, Sha256};
 
 pub use sockets::{SocketError, SocketId};
 
 use crate::Time;
 use crate::packet::{Header, Packet, header_length, icmp, protocol, udp};
 use crate::tcp::{self, Connection, Segment};
-use crate::wireguard::{self, Addresses, Endpoint, Path, PeerConfig, PeerId, Received, Sealed};
+use crate::wireguard::{self, Addresses, Endpoint, Path, PeerConfig, PeerId, Received, Sealed, Start};
 use sockets::{Socket, Sockets};
 
 /// Time from a first initiation to its repetition; doubles up to WireGuard's own `REKEY_TIMEOUT` of 5 s, after which the
@@ -78,17 +79,19 @@ struct Retry {
 }
 
 impl Client {
-    /// A client that has not yet sent anything. `seed` must come from the system's random source: port and sequence numbers
-    /// are drawn from it.
+    /// A client that has not yet sent anything. Ports and sequence numbers are drawn from the seed as well.
     #[must_use]
-    pub fn new(config: ClientConfig, seed: [u8; 32], now: Time) -> Self {
+    pub fn new(config: ClientConfig, start: Start) -> Self {
+        let now = start.now;
+        // Not the seed itself: what is visible in packets must tell nothing about keys.
+        let seed = Sha256::new().chain_update(b"sockets").chain_update(start.seed).finalize().into();
         let peer = PeerConfig {
             key: config.gateway_key,
             addresses: Addresses::All,
             endpoint: Some(config.endpoint),
             keepalive: config.persistent_keepalive,
         };
-        let (tunnel, gateway) = Endpoint::with_peer(&config.private_key, config.mtu, peer, now);
+        let (tunnel, gateway) = Endpoint::with_peer(&config.private_key, config.mtu, peer, start);
         Self {
             tunnel,
             gateway,
@@ -276,6 +279,12 @@ impl Client {
     /// When no port is left.
     pub fn udp_bind(&mut self) -> Result<SocketId, SocketError> {
         self.sockets.bind()
+    }
+
+    /// The port of a UDP socket; `None` when there is no socket by this name.
+    #[must_use]
+    pub fn udp_port(&self, id: SocketId) -> Option<u16> {
+        self.sockets.udp_port(id)
     }
 
     /// Sends a datagram.

@@ -2,13 +2,17 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::tcp::{End, State, SynInfo};
-use crate::wireguard::Sealed;
+use crate::wireguard::{Sealed, Start};
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 8, 0, 2));
 const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 8, 0, 1));
 
 fn outer(host: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, host], 41820))
+}
+
+fn start(seed: u8, now: Time) -> Start {
+    Start { now, unix: Duration::from_secs(1_700_000_000), seed: [seed; 32] }
 }
 
 /// A gateway in memory: an endpoint and one TCP service that echoes.
@@ -94,7 +98,7 @@ impl World {
             endpoint: None,
             keepalive: None,
         };
-        let (tunnel, peer) = Endpoint::with_peer(&gateway_key, 1420, peer, now);
+        let (tunnel, peer) = Endpoint::with_peer(&gateway_key, 1420, peer, start(4, now));
         let config = ClientConfig {
             private_key: client_key,
             gateway_key: gateway_key.public(),
@@ -104,7 +108,7 @@ impl World {
             persistent_keepalive: None,
         };
         Self {
-            client: Client::new(config, [3; 32], now),
+            client: Client::new(config, start(3, now)),
             gateway: Gateway { tunnel, peer, connection: None, packets: Vec::new() },
             now,
             to_gateway: VecDeque::new(),
@@ -222,13 +226,20 @@ fn a_first_packet_starts_the_handshake_and_arrives_after_it() {
 }
 
 #[test]
-fn repetitions_stop_when_nobody_answers() {
+fn repetitions_are_quick_at_first_then_wireguards_own_and_stop_when_nobody_answers() {
     let mut world = World::new();
     world.swallow = usize::MAX;
     world.client.initiate(world.now);
-    world.run(Duration::from_secs(20), |_| false);
-    let sent = usize::MAX - world.swallow;
-    assert!((5..=8).contains(&sent), "{sent}");
+    let mut sent_in = |seconds| {
+        let before = world.swallow;
+        world.run(Duration::from_secs(seconds), |_| false);
+        before - world.swallow
+    };
+    let (first, next, later, last) = (sent_in(4), sent_in(16), sent_in(80), sent_in(100));
+    assert!((5..=6).contains(&first), "{first}");
+    assert!((3..=4).contains(&next), "{next}");
+    assert!((14..=17).contains(&later), "{later}");
+    assert_eq!(last, 0);
 }
 
 #[test]
@@ -333,7 +344,7 @@ proptest! {
     ) {
         let mut world = World::new();
         world.client.initiate(world.now);
-        world.run(Duration::from_secs(1), |client| client.last_handshake().is_some());
+        world.run(Duration::from_millis(100), |_| false);
         let mut packet = vec![0; 20 + bytes.len()];
         Header::new(GATEWAY, CLIENT, protocol).write(&mut packet, bytes.len()).unwrap();
         packet[20..].copy_from_slice(&bytes);

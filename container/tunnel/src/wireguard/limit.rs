@@ -1,4 +1,5 @@
-//! A limit on handshakes per source address, for senders that answered a cookie and so own their address.
+//! How much is computed for handshakes: the load that demands cookies, and a limit per source address for senders that
+//! answered one and so own their address.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,6 +13,39 @@ const BURST: u64 = 5;
 const INTERVAL: Duration = Duration::from_millis(50);
 /// Addresses remembered. Beyond it unknown addresses are refused: whoever owns that many can afford to wait.
 const ENTRIES: usize = 4096;
+
+/// Handshake messages with a valid first MAC in one second before senders must prove their address with a cookie. Each costs
+/// 0.2 ms of computation, so a flood takes a fiftieth of one core until then; and with this many honest handshakes a second a
+/// gateway would have 12,000 users.
+const PER_SECOND: u32 = 100;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Counts handshake messages. Load lasts until a whole second has passed with few of them.
+#[derive(Debug)]
+pub(super) struct Load {
+    since: Time,
+    count: u32,
+    /// Whether the second before was one of load.
+    before: bool,
+}
+
+impl Load {
+    pub fn new(now: Time) -> Self {
+        Self { since: now, count: 0, before: false }
+    }
+
+    /// Counts a message and tells whether there is load.
+    pub fn count(&mut self, now: Time) -> bool {
+        let passed = now.since(self.since);
+        if passed >= SECOND {
+            self.before = passed < 2 * SECOND && self.count > PER_SECOND;
+            self.since = now;
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.before || self.count > PER_SECOND
+    }
+}
 
 /// Token buckets by address; IPv6 by /64, which is what one host gets.
 #[derive(Debug, Default)]
@@ -46,6 +80,17 @@ impl SourceLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn load_begins_with_too_many_and_ends_a_second_after_the_last_of_them() {
+        let mut load = Load::new(Time::ZERO);
+        assert_eq!((0..150).filter(|ms| load.count(Time::from_millis(*ms))).count(), 50);
+        assert!(load.count(Time::from_millis(1000)));
+        assert!(load.count(Time::from_millis(1999)));
+        assert!(!load.count(Time::from_millis(2000)));
+        (0..150).for_each(|_| _ = load.count(Time::from_millis(3000)));
+        assert!(!load.count(Time::from_millis(9000)));
+    }
 
     #[test]
     fn an_address_gets_its_burst_and_then_its_rate() {

@@ -6,9 +6,17 @@
 //!                 └────▶ transmit ─▶ handshakes, cookies, keepalives ◀── expire (deadline)
 //! ```
 
+mod cookie;
+mod crypto;
+mod handshake;
 mod limit;
-mod noise;
+mod message;
+mod negotiate;
 mod peer;
+mod replay;
+mod session;
+mod timers;
+mod tunnel;
 mod types;
 
 use std::collections::VecDeque;
@@ -18,25 +26,27 @@ use std::time::Duration;
 use ebb_wire::{PrivateKey, PublicKey};
 use hashbrown::HashMap;
 
-pub use noise::OVERHEAD;
+pub use message::OVERHEAD;
 pub use peer::{Addresses, Path, PeerConfig, PeerId, Statistics};
-pub use types::{AddError, Counters, Received, Sealed};
+pub use types::{AddError, Counters, Received, Sealed, Start};
 
 use crate::Time;
 use crate::packet::{Packet, is_data};
 use crate::timer::Wheel;
-use limit::SourceLimiter;
-use noise::{Identity, Index, Kind, Opened, Tick};
+use cookie::Gate;
+use crypto::Entropy;
+use handshake::Identity;
+use limit::{Load, SourceLimiter};
+use message::{DATA_HEADER, INITIATION, Kind};
 use peer::Peer;
+use tunnel::{Expired, Indices, Shared, Tunnel};
 
-/// How often an active peer's timers are looked at.
-const TICK: Duration = Duration::from_millis(250);
-/// Peers of one endpoint: 16 of the 24 bits of an index, the others tell a slot's successive peers apart.
+/// Peers of one endpoint. Nobody has as many; it bounds what a configuration can ask for.
 const PEERS_MAX: usize = 1 << 16;
 /// Messages that wait to be sent; handshakes beyond it are dropped, and the peer repeats them.
 const OUTBOX: usize = 1024;
-/// Longest datagram, and so the longest plaintext.
-const DATAGRAM_MAX: usize = 65_535;
+/// Shortest MTU that an endpoint can have: what every IPv4 host takes (RFC 791, section 3.1).
+const MTU_MIN: u16 = 576;
 
 /// One end of a tunnel.
 pub struct Endpoint {
@@ -47,13 +57,15 @@ pub struct Endpoint {
     by_address: HashMap<IpAddr, PeerId>,
     /// The peer with [`Addresses::All`].
     default: Option<PeerId>,
+    indices: Indices,
+    gate: Gate,
+    load: Load,
     sources: SourceLimiter,
-    /// Handshakes computed in the current second.
-    handshakes: u64,
-    handshakes_since: Time,
+    entropy: Entropy,
+    /// Both clocks at the start.
+    started: (Time, Duration),
     timers: Wheel<PeerId>,
     outbox: VecDeque<(Path, Vec<u8>)>,
-    scratch: Box<[u8]>,
     /// Longest inner packet; padding stops there.
     mtu: usize,
     counters: Counters,
@@ -65,31 +77,35 @@ struct Slot {
 }
 
 impl Endpoint {
-    /// An endpoint without peers. `mtu` is the longest inner packet that will be sent.
+    /// An endpoint without peers. `mtu` is the longest inner packet that will be sent, at least 576.
     #[must_use]
-    pub fn new(key: &PrivateKey, mtu: u16, now: Time) -> Self {
+    pub fn new(key: &PrivateKey, mtu: u16, start: Start) -> Self {
+        let identity = Identity::new(key);
+        let mut entropy = Entropy::new(start.seed);
         Self {
-            identity: Identity::new(key),
+            gate: Gate::new(&identity.public, &mut entropy, start.now),
+            identity,
             slots: Vec::new(),
             free: Vec::new(),
             by_key: HashMap::new(),
             by_address: HashMap::new(),
             default: None,
+            indices: Indices::default(),
+            load: Load::new(start.now),
             sources: SourceLimiter::default(),
-            handshakes: 0,
-            handshakes_since: now,
-            timers: Wheel::new(now),
+            entropy,
+            started: (start.now, start.unix),
+            timers: Wheel::new(start.now),
             outbox: VecDeque::new(),
-            scratch: vec![0; DATAGRAM_MAX].into_boxed_slice(),
-            mtu: usize::from(mtu),
+            mtu: usize::from(mtu.max(MTU_MIN)),
             counters: Counters::default(),
         }
     }
 
     /// An endpoint with one peer, to which others can be added.
     #[must_use]
-    pub fn with_peer(key: &PrivateKey, mtu: u16, peer: PeerConfig, now: Time) -> (Self, PeerId) {
-        let mut endpoint = Self::new(key, mtu, now);
+    pub fn with_peer(key: &PrivateKey, mtu: u16, peer: PeerConfig, start: Start) -> (Self, PeerId) {
+        let mut endpoint = Self::new(key, mtu, start);
         let id = endpoint.insert(peer);
         (endpoint, id)
     }
@@ -115,17 +131,14 @@ impl Endpoint {
             self.slots.len() as u32 - 1
         });
         let id = PeerId { slot, generation: self.slots[slot as usize].generation };
-        let keepalive = config.keepalive.map(|every| {
-            u16::try_from(every.as_secs() + u64::from(every.subsec_nanos() > 0)).unwrap_or(u16::MAX)
-        });
-        let index = (id.generation & 0xff) << 16 | slot;
+        let remote = self.identity.towards(&config.key);
         self.slots[slot as usize].peer = Some(Box::new(Peer {
             key: config.key,
-            tunnel: self.identity.tunnel(&config.key, index, keepalive),
+            tunnel: Tunnel::new(remote, config.key.as_bytes(), config.keepalive),
             addresses: Addresses::Hosts(Vec::new()),
             path: config.endpoint.map(Path::from),
             timer: self.timers.insert(id),
-            unconfirmed: None,
+            armed: None,
             statistics: Statistics { endpoint: config.endpoint, ..Statistics::default() },
         }));
         self.by_key.insert(config.key, id);
@@ -140,7 +153,8 @@ impl Endpoint {
         else {
             return;
         };
-        let Some(peer) = slot.peer.take() else { return };
+        let Some(mut peer) = slot.peer.take() else { return };
+        peer.tunnel.wipe(&mut self.indices);
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.slot);
         self.by_key.remove(&peer.key);
@@ -190,61 +204,39 @@ impl Endpoint {
     }
 
     /// Takes a datagram that arrived by `path`.
+    #[inline]
     pub fn receive<'a>(&mut self, datagram: &'a mut [u8], path: Path, now: Time) -> Received<'a> {
-        let mut challenge = [0; 64];
-        let index = match self.identity.classify(datagram, path.remote.ip(), &mut challenge) {
-            Kind::Data(index) => return self.receive_data(index, datagram, path, now),
-            Kind::Initiation => {
-                self.receive_initiation(datagram, path, now);
-                return Received::Nothing;
-            }
-            Kind::Response(index) | Kind::Cookie(index) => index,
-            Kind::Challenge(length) => {
-                self.counters.challenged += 1;
-                self.post(path, challenge[..length].to_vec());
-                return Received::Nothing;
-            }
-            Kind::Invalid => {
-                self.counters.invalid += 1;
-                return Received::Nothing;
-            }
-        };
-        self.receive_answer(index, datagram, path, now);
+        match Kind::of(datagram) {
+            Some(Kind::Data(index)) => return self.receive_data(index, datagram, path, now),
+            Some(Kind::Cookie(index)) => self.receive_cookie(index, datagram, now),
+            Some(kind) => self.receive_handshake(kind, datagram, path, now),
+            None => self.counters.invalid += 1,
+        }
         Received::Nothing
     }
 
     #[inline]
     fn receive_data<'a>(
         &mut self,
-        index: Index,
+        index: u32,
         datagram: &'a mut [u8],
         path: Path,
         now: Time,
     ) -> Received<'a> {
-        let Some((id, peer)) = by_index(&mut self.slots, index) else {
+        let Some(id) = self.indices.owner(index) else {
             self.counters.unknown += 1;
             return Received::Nothing;
         };
-        let opened = peer.tunnel.open(datagram, &mut self.scratch);
-        let length = match opened {
-            Opened::Packet(length) => length,
-            Opened::Nothing => 0,
-            Opened::Reply(_) | Opened::Refused => {
-                self.counters.refused += 1;
-                return Received::Nothing;
-            }
+        let Some(peer) = peer_mut(&mut self.slots, id) else { return Received::Nothing };
+        let Some(opened) = peer.tunnel.open(index, datagram, now) else {
+            self.counters.refused += 1;
+            return Received::Nothing;
         };
         peer.heard_from(path, now);
-        let confirmed = peer.unconfirmed == Some(index.0);
-        if confirmed {
-            peer.unconfirmed = None;
-            peer.statistics.last_handshake = Some(now);
-        }
+        arm(&mut self.timers, peer);
         let mut received = Received::Nothing;
-        if length > 0 {
-            let datagram = &mut datagram[..length];
-            datagram.copy_from_slice(&self.scratch[..length]);
-            match Packet::parse(datagram) {
+        if opened.length > 0 {
+            match Packet::parse(&datagram[DATA_HEADER..DATA_HEADER + opened.length]) {
                 Ok(packet) if peer.owns(packet.source) => {
                     peer.statistics.received_bytes += packet.bytes.len() as u64;
                     if is_data(packet.bytes) {
@@ -258,67 +250,19 @@ impl Endpoint {
                 }
             }
         }
-        if confirmed {
-            self.flush(id);
+        if opened.confirms {
+            self.confirm(id, index, now);
+        }
+        if opened.renew {
+            self.handshake(id, now, Tunnel::want);
         }
         received
     }
 
-    fn receive_initiation(&mut self, datagram: &[u8], path: Path, now: Time) {
-        if now.since(self.handshakes_since) >= Duration::from_secs(1) {
-            self.handshakes = 0;
-            self.handshakes_since = now;
-        }
-        self.handshakes += 1;
-        // Below the load that demands cookies, addresses prove nothing and a limit by them would only help an attacker
-        // to lock somebody out.
-        let under_load = self.handshakes > noise::HANDSHAKES_PER_SECOND;
-        if under_load && !self.sources.allow(path.remote.ip(), now) {
-            self.counters.limited += 1;
-            return;
-        }
-        let Some(id) = self.identity.initiator(datagram).and_then(|key| self.find(&key)) else {
-            self.counters.unknown += 1;
-            return;
-        };
-        self.wake(id, now);
-        let Some(peer) = peer_mut(&mut self.slots, id) else { return };
-        let Opened::Reply(length) = peer.tunnel.open(datagram, &mut self.scratch) else {
-            self.counters.refused += 1;
-            return;
-        };
-        let response = self.scratch[..length].to_vec();
-        peer.unconfirmed =
-            response.get(4..8).and_then(|index| Some(u32::from_le_bytes(index.try_into().ok()?)));
-        peer.heard_from(path, now);
-        self.post(path, response);
-    }
-
-    fn receive_answer(&mut self, index: Index, datagram: &[u8], path: Path, now: Time) {
-        let Some((id, peer)) = by_index(&mut self.slots, index) else {
-            self.counters.unknown += 1;
-            return;
-        };
-        match peer.tunnel.open(datagram, &mut self.scratch) {
-            Opened::Reply(length) => {
-                // A response: the reply is the keepalive that confirms the session to the peer.
-                let confirmation = self.scratch[..length].to_vec();
-                peer.unconfirmed = None;
-                peer.heard_from(path, now);
-                peer.statistics.last_handshake = Some(now);
-                self.post(path, confirmation);
-                self.flush(id);
-            }
-            // A cookie; the next initiation carries it.
-            Opened::Nothing => {}
-            Opened::Packet(_) | Opened::Refused => self.counters.refused += 1,
-        }
-    }
-
-    /// Makes a datagram for a peer at the start of `out`. `build` writes the inner packet into a buffer of the MTU and
-    /// returns its length; it is called only when the packet can go somewhere.
+    /// Makes a datagram for a peer at the start of `out`. `build` writes the inner packet into a buffer of the MTU, in its
+    /// final place, and returns its length; it is called only when the packet can go somewhere.
     ///
-    /// `out` must be [`OVERHEAD`] bytes longer than the MTU.
+    /// `out` must be [`OVERHEAD`] bytes longer than the MTU; nothing is built otherwise.
     #[inline]
     pub fn seal(
         &mut self,
@@ -329,11 +273,8 @@ impl Endpoint {
     ) -> Sealed {
         let Some(peer) = peer_mut(&mut self.slots, id) else { return Sealed::Unreachable };
         let Some(path) = peer.path else { return Sealed::Unreachable };
-        if !self.timers.is_set(peer.timer) {
-            self.wake(id, now);
-        }
-        let Some(peer) = peer_mut(&mut self.slots, id) else { return Sealed::Unreachable };
-        let plain = &mut self.scratch[..self.mtu];
+        let Some(out) = out.get_mut(..self.mtu + OVERHEAD) else { return Sealed::Nothing };
+        let plain = &mut out[DATA_HEADER..DATA_HEADER + self.mtu];
         let Some(length) = build(plain) else { return Sealed::Nothing };
         peer.statistics.sent_bytes += length as u64;
         if is_data(&plain[..length]) {
@@ -342,21 +283,30 @@ impl Endpoint {
         // Padding to 16 bytes, within the MTU, as the paper's section 5.4.6 and the Linux module do.
         let padded = length.next_multiple_of(16).min(self.mtu);
         plain[length..padded].fill(0);
-        match peer.tunnel.seal(&plain[..padded], out) {
-            Some(length) => Sealed::Datagram(length, path),
-            None => Sealed::Kept,
+        let Some(sealed) = peer.tunnel.seal(out, padded, true, now) else {
+            peer.tunnel.keep(&out[DATA_HEADER..DATA_HEADER + padded]);
+            return self.begin(id, out, path, now);
+        };
+        arm(&mut self.timers, peer);
+        if sealed.renew {
+            self.handshake(id, now, Tunnel::want);
         }
+        Sealed::Datagram(sealed.length, path)
+    }
+
+    /// There is a packet and no session: an initiation goes out in its place, unless one is under way.
+    #[cold]
+    fn begin(&mut self, id: PeerId, out: &mut [u8], path: Path, now: Time) -> Sealed {
+        let initiation = self.shared(id, now).and_then(|(peer, mut cx)| peer.tunnel.want(&mut cx));
+        self.rearm(id);
+        let (Some(initiation), Some(out)) = (initiation, out.first_chunk_mut()) else { return Sealed::Kept };
+        *out = initiation;
+        Sealed::Datagram(INITIATION, path)
     }
 
     /// Starts a handshake, also when one is under way.
     pub fn initiate(&mut self, id: PeerId, now: Time) {
-        self.wake(id, now);
-        let Some(peer) = peer_mut(&mut self.slots, id) else { return };
-        let Some(path) = peer.path else { return };
-        if let Some(length) = peer.tunnel.initiate(&mut self.scratch) {
-            let message = self.scratch[..length].to_vec();
-            self.post(path, message);
-        }
+        self.handshake(id, now, Tunnel::insist);
     }
 
     /// Writes the next message that is no answer to [`seal`](Self::seal) to `out`; `out` must hold the longest datagram
@@ -373,56 +323,52 @@ impl Endpoint {
         self.timers.deadline()
     }
 
-    /// Drives the timers of the peers that are due.
+    /// Does what is due.
     pub fn expire(&mut self, now: Time) {
         while let Some(id) = self.timers.pop(now) {
-            self.tick(id, now);
-        }
-    }
-
-    /// Makes the timers of a peer that may have slept run again.
-    fn wake(&mut self, id: PeerId, now: Time) {
-        let Some(peer) = self.peer(id) else { return };
-        if self.timers.is_set(peer.timer) {
-            return;
-        }
-        self.tick(id, now);
-        if let Some(peer) = self.peer(id) {
-            let timer = peer.timer;
-            self.timers.set(timer, Some(now + TICK));
-        }
-    }
-
-    fn tick(&mut self, id: PeerId, now: Time) {
-        let Some(peer) = peer_mut(&mut self.slots, id) else { return };
-        let path = peer.path;
-        let timer = peer.timer;
-        match peer.tunnel.tick(&mut self.scratch) {
-            Tick::Expired => return,
-            Tick::Nothing => {}
-            Tick::Send(length) => {
+            if let Some(peer) = self.peer_mut(id) {
+                peer.armed = None;
+            }
+            let mut renew = false;
+            while let Some((peer, mut cx)) = self.shared(id, now) {
+                let path = peer.path;
+                let message = match peer.tunnel.expire(&mut cx) {
+                    None => break,
+                    Some(Expired::Initiation(message)) => message.to_vec(),
+                    Some(Expired::Keepalive(message)) => {
+                        renew = peer.tunnel.is_to_be_renewed(now);
+                        message.to_vec()
+                    }
+                    Some(Expired::Nothing) => continue,
+                };
                 if let Some(path) = path {
-                    let message = self.scratch[..length].to_vec();
                     self.post(path, message);
                 }
             }
-        }
-        self.timers.set(timer, Some(now + TICK));
-    }
-
-    /// Sends what waited for a session.
-    fn flush(&mut self, id: PeerId) {
-        while let Some(peer) = peer_mut(&mut self.slots, id) {
-            let Some(path) = peer.path else { return };
-            let Some(length) = peer.tunnel.flush(&mut self.scratch) else { return };
-            let message = self.scratch[..length].to_vec();
-            self.post(path, message);
+            if renew {
+                self.handshake(id, now, Tunnel::want);
+            }
+            self.rearm(id);
         }
     }
 
-    fn post(&mut self, path: Path, message: Vec<u8>) {
-        if self.outbox.len() < OUTBOX {
-            self.outbox.push_back((path, message));
+    /// A peer, and what its handshakes need beside it.
+    fn shared(&mut self, id: PeerId, now: Time) -> Option<(&mut Peer, Shared<'_>)> {
+        let (started, unix) = self.started;
+        let shared = Shared {
+            identity: &self.identity,
+            entropy: &mut self.entropy,
+            indices: &mut self.indices,
+            peer: id,
+            now,
+            unix: unix + now.since(started),
+        };
+        Some((peer_mut(&mut self.slots, id)?, shared))
+    }
+
+    fn rearm(&mut self, id: PeerId) {
+        if let Some(peer) = peer_mut(&mut self.slots, id) {
+            arm(&mut self.timers, peer);
         }
     }
 
@@ -479,13 +425,15 @@ fn peer_mut(slots: &mut [Slot], id: PeerId) -> Option<&mut Peer> {
     slot.peer.as_deref_mut()
 }
 
-/// The peer that an index of ours names.
+/// Sees to it that the peer's next timer is looked at in time. A timer that was pushed back is looked at once too often.
 #[inline]
-fn by_index(slots: &mut [Slot], index: Index) -> Option<(PeerId, &mut Peer)> {
-    let (slot, generation) = (index.peer() & 0xffff, index.peer() >> 16);
-    let entry = slots.get_mut(slot as usize).filter(|entry| entry.generation & 0xff == generation)?;
-    let id = PeerId { slot, generation: entry.generation };
-    entry.peer.as_deref_mut().map(|peer| (id, peer))
+fn arm(timers: &mut Wheel<PeerId>, peer: &mut Peer) {
+    if let Some(next) = peer.tunnel.timers.next()
+        && peer.armed.is_none_or(|armed| next < armed)
+    {
+        peer.armed = Some(next);
+        timers.set(peer.timer, Some(next));
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ebb_wire::PublicKey;
 
-use super::noise::Tunnel;
+use super::tunnel::Tunnel;
 use crate::Time;
 use crate::timer::TimerId;
 
@@ -71,7 +71,7 @@ pub struct PeerConfig {
     pub addresses: Addresses,
     /// Where it is, if known; else it has to call first.
     pub endpoint: Option<SocketAddr>,
-    /// Interval of keepalives that hold a NAT open; in whole seconds up to 65535, rounded up.
+    /// Interval of keepalives that hold a NAT open; zero is none.
     pub keepalive: Option<Duration>,
 }
 
@@ -100,9 +100,8 @@ pub(super) struct Peer {
     pub addresses: Addresses,
     pub path: Option<Path>,
     pub timer: TimerId,
-    /// Index of a session that we answered and that the peer has not used yet: only its first message proves that the
-    /// initiation was no replay and the answer arrived (WireGuard paper, section 5.1).
-    pub unconfirmed: Option<u32>,
+    /// When the timer will be looked at.
+    pub armed: Option<Time>,
     pub statistics: Statistics,
 }
 

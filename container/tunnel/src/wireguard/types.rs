@@ -1,9 +1,23 @@
 //! What an endpoint answers its caller.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::{PEERS_MAX, Path, PeerId};
+use crate::Time;
 use crate::packet::Packet;
+
+/// What an endpoint takes from its surroundings when it is made.
+#[derive(Clone)]
+pub struct Start {
+    /// The monotonic clock.
+    pub now: Time,
+    /// The wall clock at the same moment, as time since 1970. Initiations carry it, and a peer accepts only later ones: it
+    /// must not stand behind what it showed to an endpoint with the same key before.
+    pub unix: Duration,
+    /// From the system's random source, and used for nothing else: all keys of sessions are drawn from it.
+    pub seed: [u8; 32],
+}
 
 /// What an endpoint dropped, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

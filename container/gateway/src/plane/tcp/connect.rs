@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ebb_tunnel::Time;
 use ebb_tunnel::packet::{Header, Packet, header_length, icmp, protocol};
-use ebb_tunnel::tcp::{self, Connection, Flags, Options, Segment, Seq, SynInfo};
+use ebb_tunnel::tcp::{self, Budget, Connection, Flags, Options, Segment, Seq, SynInfo};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -77,7 +77,7 @@ impl Flows {
         if !flags.contains(EventFlags::OUT) {
             return;
         }
-        let open = Open::new(self.accept(&key, &syn, cx.now), Far::Gone);
+        let open = Open::new(self.accept(&key, &syn, &self.budget, cx.now), Far::Gone);
         let Some(flow) = self.flows.get_mut(handle) else { return };
         let before = std::mem::replace(&mut flow.stage, Stage::Open(Box::new(open)));
         if let (Stage::Connecting(connecting), Stage::Open(open)) = (before, &mut flow.stage) {
@@ -88,9 +88,9 @@ impl Flows {
     }
 
     /// Our answer to a user's SYN.
-    pub(super) fn accept(&self, key: &Key, syn: &SynInfo, now: Time) -> Connection {
+    pub(super) fn accept(&self, key: &Key, syn: &SynInfo, budget: &Budget, now: Time) -> Connection {
         let isn = tcp::initial_sequence(&self.secret, key.local, key.remote, now);
-        Connection::answer(key.local, key.remote, syn, &self.settings, &self.budget, isn, now)
+        Connection::answer(key.local, key.remote, syn, &self.settings, budget, isn, now)
     }
 
     /// Tells a user that there will be no connection: why, where ICMP has a word for it, and a reset, because clients take

@@ -69,6 +69,11 @@ pub struct Context<'a> {
     pub now: Time,
 }
 
+/// Connections of the daemon beyond those of users, and memory for their buffers: it has one at a time, and a configuration
+/// of a thousand users is some hundred kilobytes.
+const CONTROL_FLOWS: usize = 16;
+const CONTROL_MEMORY: usize = 1 << 20;
+
 /// What one user has.
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {
@@ -89,7 +94,9 @@ pub struct Flows {
     settings: Settings,
     budget: Budget,
     secret: [u8; 32],
-    /// Flows that may exist, by the limit on open files.
+    /// Buffers of the daemon's connections.
+    control: Budget,
+    /// Flows that users may have, by the limits on open files and on memory.
     limit: usize,
     refused: u64,
     asked: Vec<Asked>,
@@ -107,6 +114,7 @@ impl Flows {
             peers: HashMap::new(),
             settings: Settings { mtu: MTU, ..Settings::default() },
             budget,
+            control: Budget::new(CONTROL_MEMORY),
             secret,
             limit,
             refused: 0,
@@ -201,8 +209,14 @@ impl Flows {
         };
         match answer(key.local) {
             Ok(Answer::Host) => self.connect(key, syn, cx),
-            Ok(Answer::Control) => self.serve_here(key, &syn, Service::control(), cx),
-            Ok(Answer::Resolver) => self.serve_here(key, &syn, Service::resolver(), cx),
+            // Whatever users have taken, the daemon comes through: it is who ends a session.
+            Ok(Answer::Control) if self.flows.len() < self.limit + CONTROL_FLOWS => {
+                self.serve_here(key, &syn, Service::control(), &self.control.clone(), cx);
+            }
+            Ok(Answer::Resolver) if !self.is_full(key.peer) => {
+                self.serve_here(key, &syn, Service::resolver(), &self.budget.clone(), cx);
+            }
+            Ok(Answer::Control | Answer::Resolver) => Self::refuse(&key, &syn, None, cx),
             Ok(Answer::Nobody) => Self::refuse(&key, &syn, None, cx),
             Err(error) => {
                 self.refused += 1;
@@ -212,11 +226,15 @@ impl Flows {
     }
 
     /// Answers a SYN with a service of the gateway itself.
-    fn serve_here(&mut self, key: Key, syn: &SynInfo, service: Service, cx: &mut Context<'_>) {
-        if self.is_full(key.peer) {
-            return Self::refuse(&key, syn, None, cx);
-        }
-        let open = Open::new(self.accept(&key, syn, cx.now), Far::Own(service));
+    fn serve_here(
+        &mut self,
+        key: Key,
+        syn: &SynInfo,
+        service: Service,
+        budget: &Budget,
+        cx: &mut Context<'_>,
+    ) {
+        let open = Open::new(self.accept(&key, syn, budget, cx.now), Far::Own(service));
         let handle = self.insert(key, Stage::Open(Box::new(open)));
         self.touch(handle);
     }

@@ -10,6 +10,7 @@ mod doubt;
 mod egress;
 mod faults;
 mod idle;
+mod interop;
 mod metrics;
 mod privileges;
 mod secrets;

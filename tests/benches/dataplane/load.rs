@@ -32,13 +32,6 @@ pub enum Direction {
 
 impl Direction {
     pub const BOTH: [Self; 2] = [Self::Down, Self::Up];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Down => "down",
-            Self::Up => "up",
-        }
-    }
 }
 
 /// What arrived within a time, and what it cost the gateway.

@@ -109,13 +109,14 @@ impl Relay {
     /// When the sockets cannot be made.
     #[must_use]
     pub fn start(namespace: &Namespace, far: SocketAddr, line: Line, seed: u64) -> Self {
-        let sockets = namespace.run(move || sockets(far));
-        let (near, far) = sockets.unwrap_or_else(|error| panic!("a relay to {far}: {error}"));
+        let (near, outer) =
+            namespace.run(sockets).unwrap_or_else(|error| panic!("a relay to {far}: {error}"));
         let address = near.local_addr().expect("it is bound");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        namespace
-            .thread(move || relay(&near, &far, [Queue::new(line, seed), Queue::new(line, !seed)], &stopped));
+        namespace.thread(move || {
+            relay(&near, (&outer, far), [Queue::new(line, seed), Queue::new(line, !seed)], &stopped)
+        });
         Self { address, stop }
     }
 }
@@ -126,10 +127,9 @@ impl Drop for Relay {
     }
 }
 
-fn sockets(far: SocketAddr) -> io::Result<(UdpSocket, UdpSocket)> {
+fn sockets() -> io::Result<(UdpSocket, UdpSocket)> {
     let near = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let outer = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    outer.connect(far)?;
     for socket in [&near, &outer] {
         socket.set_nonblocking(true)?;
         setsockopt(socket, sockopt::RcvBufForce, &SOCKET_BUFFER)?;
@@ -138,26 +138,32 @@ fn sockets(far: SocketAddr) -> io::Result<(UdpSocket, UdpSocket)> {
     Ok((near, outer))
 }
 
-fn relay(near: &UdpSocket, far: &UdpSocket, [mut up, mut down]: [Queue; 2], stop: &AtomicBool) {
+fn relay(
+    near: &UdpSocket,
+    (outer, far): (&UdpSocket, SocketAddr),
+    [mut up, mut down]: [Queue; 2],
+    stop: &AtomicBool,
+) {
     let began: Instant = now();
     let mut client = None;
     let mut buffer = vec![0; 65_536];
     while !stop.load(Ordering::Relaxed) {
         let next = [up.next(), down.next()].into_iter().flatten().min();
         let wait = next.map_or(LOOK_EVERY, |at| at.saturating_sub(began.elapsed()).min(LOOK_EVERY));
-        let mut wanted = [near, far].map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+        let mut wanted = [near, outer].map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
         // Interrupted or not, it looks at everything.
         let _ = ppoll(&mut wanted, Some(TimeSpec::from_duration(wait)), None);
         while let Ok((length, from)) = near.recv_from(&mut buffer) {
             client = Some(from);
             up.offer(&buffer[..length], began.elapsed());
         }
-        while let Ok(length) = far.recv(&mut buffer) {
+        // From whichever of its addresses the gateway answers; WireGuard does not mind either.
+        while let Ok((length, _)) = outer.recv_from(&mut buffer) {
             down.offer(&buffer[..length], began.elapsed());
         }
         // What a socket refuses is lost, as anywhere.
         while let Some(datagram) = up.take(began.elapsed()) {
-            let _ = far.send(&datagram);
+            let _ = outer.send_to(&datagram, far);
         }
         while let Some(datagram) = down.take(began.elapsed()) {
             let _ = client.map(|client| near.send_to(&datagram, client));

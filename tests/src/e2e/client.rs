@@ -38,6 +38,13 @@ impl<'w> Client<'w> {
     /// Brings an interface up as `wg-quick` does: keys and peers by `wg setconf`, addresses, MTU and routes by `ip`. Like
     /// `wg-quick`, it takes the interface's name from that of the file.
     pub fn up(&mut self, interface: &str, config: &str) {
+        let mut command = Command::new("wireguard-go");
+        command.args(["-f", interface]).env("LOG_LEVEL", "error").env("WG_PROCESS_FOREGROUND", "1");
+        self.up_by(command, interface, config);
+    }
+
+    /// The same with another userspace WireGuard, which this command starts in the foreground.
+    pub fn up_by(&mut self, command: Command, interface: &str, config: &str) {
         let world = self.world;
         let path = world.path(&format!("{}/{interface}.conf", self.namespace.name()));
         fs::create_dir_all(path.parent().expect("it has one")).expect("the world's directory is ours");
@@ -45,9 +52,7 @@ impl<'w> Client<'w> {
         let file = file.write(true).create(true).truncate(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(config.as_bytes())).expect("the world's directory is ours");
 
-        let mut command = Command::new("wireguard-go");
-        command.args(["-f", interface]).env("LOG_LEVEL", "error").env("WG_PROCESS_FOREGROUND", "1");
-        let name = format!("wireguard-go.{}", self.namespace.name());
+        let name = format!("wireguard.{}", self.namespace.name());
         let process = Process::spawn(&self.namespace, &world.logs(), &name, command);
         let conf = path.display();
         self.shell(&format!(

@@ -18,6 +18,7 @@ pub mod command;
 pub mod daemon;
 pub mod namespace;
 pub mod process;
+pub mod relay;
 pub mod repository;
 pub mod server;
 pub mod transfer;

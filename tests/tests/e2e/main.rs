@@ -13,6 +13,7 @@ mod faults;
 mod git;
 mod history;
 mod idle;
+mod interop;
 mod metrics;
 mod privileges;
 mod secrets;

@@ -177,6 +177,29 @@ fn jain(outcomes: &[Outcome]) -> f64 {
 
 const WAN: Path = Path { rtt: 40_000, rate: 200_000_000, queue: 1_024_000, loss: 0.0, batch: 0 };
 
+/// Mbit/s of one stream in its first eight seconds at each share of random loss.
+const FLOORS: [(f64, f64); 3] = [(0.0, 170.0), (0.001, 165.0), (0.01, 160.0)];
+
+#[test]
+fn one_stream_fills_a_long_and_lossy_line() {
+    for (loss, floor) in FLOORS {
+        for pair in [Pair::GatewayToClient, Pair::OursToGateway] {
+            let (outcomes, _) = streams(pair, &Path { loss, ..WAN }, 1, 0, 8, 5);
+            let goodput = outcomes[0].goodput;
+            assert!(goodput >= floor, "{pair:?}, loss {loss}: {goodput:.1} Mbit/s");
+        }
+    }
+}
+
+#[test]
+fn two_streams_that_begin_together_share_the_line() {
+    for (pair, queue) in [(Pair::GatewayToClient, WAN.queue), (Pair::OursToGateway, 50_000)] {
+        let (outcomes, _) = streams(pair, &Path { queue, ..WAN }, 2, 0, 12, 5);
+        let jain = jain(&outcomes);
+        assert!(jain >= 0.9, "{pair:?}, queue {queue}: {jain:.3}");
+    }
+}
+
 #[test]
 #[ignore = "prints the table"]
 fn table() {

@@ -48,7 +48,7 @@ fn main() {
         for (index, candidate) in options.candidates.iter().enumerate() {
             if options.wants("lan") {
                 on(candidate, None, |bed| {
-                    lan(&options, bed, |measure, figure| table.add(measure, index, figure))
+                    lan(&options, bed, |measure, figure| table.add(measure, index, figure));
                 });
             }
             // Both ends of a stream through either gateway with NAT are the kernel's; one of them says what those can do.
@@ -57,7 +57,7 @@ fn main() {
             }
             if options.wants("flows") && candidate.kind == Kind::Ebb {
                 on(candidate, None, |bed| {
-                    many(&options, bed, |measure, figure| table.add(measure, index, figure))
+                    many(&options, bed, |measure, figure| table.add(measure, index, figure));
                 });
             }
         }

@@ -115,7 +115,7 @@ impl Relay {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         namespace.thread(move || {
-            relay(&near, (&outer, far), [Queue::new(line, seed), Queue::new(line, !seed)], &stopped)
+            relay(&near, (&outer, far), [Queue::new(line, seed), Queue::new(line, !seed)], &stopped);
         });
         Self { address, stop }
     }

@@ -11,6 +11,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+type Fuzz = fn(&[u8]);
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -51,7 +53,7 @@ proptest! {
 
 #[test]
 fn every_seed_of_the_corpora_holds() {
-    let targets: [(&str, fn(&[u8])); 4] = [
+    let targets: [(&str, Fuzz); 4] = [
         ("packet", packet::fuzz_packet),
         ("wireguard", wireguard::fuzz_wireguard),
         ("wire", wire::fuzz_wire),

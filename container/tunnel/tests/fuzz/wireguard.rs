@@ -135,8 +135,8 @@ impl Ends {
             }
             // From nothing to a minute and a half, shorter times more often.
             9 => {
-                self.now +=
-                    Duration::from_millis(u64::from(detail) * u64::from(value) * u64::from(value) / 180)
+                let time = u64::from(detail) * u64::from(value) * u64::from(value) / 180;
+                self.now += Duration::from_millis(time);
             }
             _ => {}
         }

@@ -14,6 +14,11 @@ pub(super) fn validate(files: &[PathBuf], output: Output) -> Outcome {
     let mut valid = true;
     for file in files {
         let name = file.display().to_string();
+        if name.contains("://") {
+            return Err(Failure::usage(format!(
+                "{name} is no file on this machine; name the one to check: ebb validate FILE"
+            )));
+        }
         let bytes =
             std::fs::read(file).map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
         match ebb_desired_state::parse_bytes(&bytes) {

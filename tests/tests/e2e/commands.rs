@@ -60,10 +60,11 @@ fn exit_codes_are_those_of_the_documentation() {
     let bad = file("bad.yaml", &home(&["alice"], "port: 51820"));
     let more = file("more.yaml", &home(&["alice", "bob"], ""));
     ebb_tests::e2e::daemon::write_document(&world, &home(&["alice"], ""));
-    let without_daemon: [(&[&str], i32, &str); 8] = [
+    let without_daemon: [(&[&str], i32, &str); 9] = [
         (&["validate"], 0, "valid, 1 session(s) of 1 user(s)"),
         (&["validate", &bad], 2, "reserve"),
         (&["validate", "/nowhere.yaml"], 1, "cannot read /nowhere.yaml"),
+        (&["validate", "git+https://example.com/vpn.git"], 2, "is no file on this machine"),
         (&["status"], 1, "no daemon answers at 127.0.0.1:9180; start one with `ebb run`"),
         (&["plan"], 3, "create ebb-home-home"),
         (&["plan", &bad], 2, "reserve"),

@@ -21,7 +21,8 @@ fn known(view: &SessionView) -> Status {
 #[test]
 fn a_gateway_that_cannot_be_asked_is_never_torn_down() {
     let Some(world) = world() else { return };
-    let daemon = Daemon::with_document(&world, &home(&["alice"], "idleTimeout: 5s"));
+    // Longer than the grace period: use in that time shows when the period ends, and for as long as the timeout is longer.
+    let daemon = Daemon::with_document(&world, &home(&["alice"], "idleTimeout: 15s"));
     daemon.await_state("home", StateName::Active, SOON);
     let alice = Client::connected(&world, 1, "alice", "home");
     assert!(alice.pings(SERVER));

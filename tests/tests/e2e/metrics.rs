@@ -72,9 +72,10 @@ fn the_metrics_are_well_formed_and_tell_the_truth() {
         other => panic!("{name} with {labels:?}: {other:?}"),
     };
     let length = length as f64;
-    // Headers of packets add little to a download; acknowledgements are much less than what they acknowledge.
+    // Headers of packets add little to a download, repetitions on a busy machine some more; acknowledgements are much less than
+    // what they acknowledge.
     let sent = one("wireguard_sent_bytes_total", &set_a);
-    assert!((length..length * 1.1).contains(&sent), "{sent}");
+    assert!((length..length * 2.0).contains(&sent), "{sent}");
     let received = one("wireguard_received_bytes_total", &set_a);
     assert!((1000.0..length / 5.0).contains(&received), "{received}");
     assert_eq!(one("wireguard_peer_transmit_bytes_total", &set_b), sent);

@@ -73,6 +73,9 @@ impl Tunnel {
             Ipv6Addr::UNSPECIFIED.into()
         };
         let socket = UdpSocket::bind((any, 0)).await?;
+        // A new socket counts as busy until the reactor has looked at it, and what cannot be sent at once is lost: without this
+        // the first handshake message would be, and the next one comes a tenth of a second later.
+        socket.writable().await?;
         let start = Start {
             now: clock::monotonic(),
             unix: clock::now().as_duration().unsigned_abs(),

@@ -30,12 +30,7 @@ DECORATORS = {"allowed", "batchSize", "description", "maxLength", "maxValue", "m
 
 def links(context: Context) -> Outcome:
     outcome = Outcome(unit="declarations")
-    for path in context.bicep():
-        try:
-            file = tree.read(path)
-        except tree.Malformed as error:
-            outcome.find(context.name(path), str(error))
-            continue
+    for path, file in tree.readable(context, outcome):
         outcome.checked += len(file.declarations) + len(file.outputs)
         _names(context, file, outcome)
         _described(context, file, outcome)

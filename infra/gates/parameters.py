@@ -42,13 +42,8 @@ def parameters(context: Context) -> Outcome:
 
 
 def _secrets(context: Context, outcome: Outcome) -> None:
-    for path in context.bicep():
-        try:
-            params = tree.read(path).of("param")
-        except tree.Malformed as error:
-            outcome.find(context.name(path), str(error))
-            continue
-        for one in params:
+    for path, file in tree.readable(context, outcome):
+        for one in file.of("param"):
             if "secure" in one.decorators or SECRET.search(one.name):
                 outcome.find(
                     f"{context.name(path)}:{one.line}",

@@ -40,12 +40,8 @@ def policy(context: Context) -> Outcome:
     result = json.loads(done.stdout.splitlines()[-1])
     for path in result["errors"]:
         outcome.find(path, "checkov cannot read it")
-    for path in context.bicep():
-        try:
-            expected = len(tree.read(path).of("resource"))
-        except tree.Malformed as error:
-            outcome.find(context.name(path), str(error))
-            continue
+    for path, file in tree.readable(context, outcome):
+        expected = len(file.of("resource"))
         found = next((count for name, count in result["read"].items() if name.endswith(context.name(path))), None)
         if found != expected:
             outcome.find(context.name(path), f"checkov read {found} resources, there are {expected}")

@@ -70,12 +70,7 @@ MANDATORY = ("Project", "Environment", "Owner", "CostCenter")
 
 def privilege(context: Context) -> Outcome:
     outcome = Outcome(unit="roles and assignments")
-    for path in context.bicep():
-        try:
-            file = tree.read(path)
-        except tree.Malformed as error:
-            outcome.find(context.name(path), str(error))
-            continue
+    for path, file in tree.readable(context, outcome):
         for one in file.of("resource"):
             at = f"{context.name(path)}:{one.line}"
             if one.type.startswith(DEFINITION):
@@ -144,12 +139,7 @@ def _assignment(at: str, file: File, one: Declaration, outcome: Outcome) -> None
 def tags(context: Context) -> Outcome:
     outcome = Outcome(unit="resources and modules")
     schemas = Schemas(context)
-    for path in context.bicep():
-        try:
-            file = tree.read(path)
-        except tree.Malformed as error:
-            outcome.find(context.name(path), str(error))
-            continue
+    for path, file in tree.readable(context, outcome):
         for one in file.of("resource"):
             try:
                 schema = schemas.resource(one.type.partition("@")[0])

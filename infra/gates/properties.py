@@ -17,12 +17,7 @@ KINDS = {"string", "int", "bool", "number", "any", "object", "array"}
 def properties(context: Context) -> Outcome:
     outcome = Outcome(unit="resources")
     schemas, newer = Schemas(context), JsonSchemas()
-    files: list[File] = []
-    for path in context.bicep():
-        try:
-            files.append(tree.read(path))
-        except tree.Malformed as error:
-            outcome.find(context.name(path), str(error))
+    files = [file for _, file in tree.readable(context, outcome)]
     types = {one.type for file in files for one in file.of("resource")}
     schemas.prefetch({one.partition("@")[0] for one in types})
     for file in files:

@@ -1,11 +1,14 @@
 """Bicep files as the gates see them: declarations and expressions, read with tree-sitter."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import tree_sitter
 import tree_sitter_bicep
+
+from .model import Context, Outcome
 
 Node = tree_sitter.Node
 
@@ -162,3 +165,14 @@ def _declaration(node: Node, decorators: dict[str, list[Node]]) -> Declaration:
         elif seen_equals and child.is_named:
             one.value = child
     return one
+
+
+def readable(context: Context, outcome: Outcome) -> Iterator[tuple[Path, File]]:
+    """Every template with what it says; one that cannot be read is found, and left out."""
+    for path in context.bicep():
+        try:
+            file = read(path)
+        except Malformed as error:
+            outcome.find(context.name(path), str(error))
+            continue
+        yield path, file

@@ -219,6 +219,13 @@ impl World {
         self.run(&self.host, self.ebb_command(arguments))
     }
 
+    /// Runs `curl` in a namespace, which gives up after a while. No proxy, no configuration file.
+    pub fn curl(&self, namespace: &Namespace, arguments: &[&str]) -> Output {
+        let mut command = Command::new("curl");
+        command.args(["-q", "-sS", "--noproxy", "*", "--max-time", "90"]).args(arguments);
+        self.run(namespace, command)
+    }
+
     /// A command line of `ebb` for this world's state directory and document.
     #[must_use]
     pub fn ebb_command(&self, arguments: &[&str]) -> Command {

@@ -1,7 +1,5 @@
 //! Documents that were in force, and what people do with them.
 
-use std::process::Command;
-
 use ebb_core::state::StateName;
 use ebb_tests::e2e::daemon::{SOON, write_document};
 use ebb_tests::e2e::{Daemon, Output, World, eventually};
@@ -16,19 +14,8 @@ fn edit(world: &World, editor: &str) -> Output {
 
 fn curl(world: &World, arguments: &[&str]) -> Output {
     let key = std::fs::read_to_string(world.path("state/admin.key")).unwrap();
-    let mut command = Command::new("curl");
-    command.args([
-        "-q",
-        "-sS",
-        "--noproxy",
-        "*",
-        "--max-time",
-        "30",
-        "-H",
-        &format!("X-API-Key: {}", key.trim()),
-    ]);
-    command.args(["-w", "\n%{http_code}"]).args(arguments);
-    world.run(&world.host, command).success()
+    let key = format!("X-API-Key: {}", key.trim());
+    world.curl(&world.host, &[&["-H", &key, "-w", "\n%{http_code}"], arguments].concat()).success()
 }
 
 #[test]

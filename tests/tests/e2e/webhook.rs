@@ -31,28 +31,20 @@ fn signature(secret: &str, signed: &str) -> String {
 fn deliver(world: &World, path: &str, headers: &[&str], body: &str) -> u16 {
     let file = world.path("body");
     fs::write(&file, body).unwrap();
-    let mut command = Command::new("curl");
-    command.args([
-        "-q",
-        "-sS",
-        "--noproxy",
-        "*",
-        "--max-time",
-        "30",
+    let (data, url) = (format!("@{}", file.display()), format!("http://127.0.0.1:9180{path}"));
+    let mut arguments = vec![
         "-o",
         "/dev/null",
         "-w",
         "%{http_code}",
-    ]);
-    command.args(["-H", "Content-Type: application/json", "-H", "Expect:"]);
-    for header in headers {
-        command.args(["-H", header]);
-    }
-    command
-        .arg("--data-binary")
-        .arg(format!("@{}", file.display()))
-        .arg(format!("http://127.0.0.1:9180{path}"));
-    world.run(&world.host, command).stdout.parse().unwrap()
+        "-H",
+        "Content-Type: application/json",
+        "-H",
+        "Expect:",
+    ];
+    arguments.extend(headers.iter().flat_map(|header| ["-H", header]));
+    arguments.extend(["--data-binary", &data, &url]);
+    world.curl(&world.host, &arguments).stdout.parse().unwrap()
 }
 
 fn deliveries(daemon: &Daemon<'_>, result: &str) -> u32 {

@@ -12,8 +12,11 @@ use crate::clock;
 /// How long a lease lasts that nobody renews: the longest time for which nobody leads. Azure allows 15 s to 60 s.
 const TERM: Duration = Duration::from_secs(30);
 
-/// How often it is renewed: often enough to survive two answers that get lost.
+/// How often it is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+
+/// How soon it is tried again when there was no answer, for as long as the lease certainly holds.
+const RETRY_EVERY: Duration = Duration::from_secs(2);
 
 /// How often somebody who waits asks.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -167,28 +170,31 @@ impl Lease {
 
     /// Keeps the lease until it is lost; why it is.
     pub async fn keep(&mut self) -> String {
+        let mut wait = RENEW_EVERY;
+        let mut trouble = None;
         loop {
-            tokio::time::sleep(RENEW_EVERY).await;
-            if !self.holds() {
-                return "this process was paused for longer than the lease lasts".to_owned();
-            }
+            tokio::time::sleep(wait).await;
             let asked_at = clock::monotonic();
+            let left = (self.renewed_at + (TERM - MARGIN)).since(asked_at);
+            if !self.holds() {
+                let paused = || "this process was paused for longer than the lease lasts".to_owned();
+                return trouble.unwrap_or_else(paused);
+            }
             let mut request = lease(&self.storage, "renew");
             header(&mut request, "x-ms-lease-id", &self.id);
-            let why = match self.storage.send(request).await {
-                Ok(answer) if answer.is_success() => {
-                    self.renewed_at = asked_at;
+            let why = match tokio::time::timeout(left, self.storage.send(request)).await {
+                Ok(Ok(answer)) if answer.is_success() => {
+                    (self.renewed_at, wait, trouble) = (asked_at, RENEW_EVERY, None);
                     continue;
                 }
                 // Somebody else has it, or took it away.
-                Ok(answer) if matches!(answer.status, 404 | 409 | 412) => return words(&answer),
-                Ok(answer) => words(&answer),
-                Err(error) => error.to_string(),
+                Ok(Ok(answer)) if matches!(answer.status, 404 | 409 | 412) => return words(&answer),
+                Ok(Ok(answer)) => words(&answer),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "there was no answer while the lease lasted".to_owned(),
             };
             tracing::warn!("cannot renew the lease on {}: {why}", self.storage.place());
-            if clock::monotonic() + RENEW_EVERY >= self.renewed_at + (TERM - MARGIN) {
-                return why;
-            }
+            (wait, trouble) = (RETRY_EVERY, Some(why));
         }
     }
 

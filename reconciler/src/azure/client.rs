@@ -65,7 +65,7 @@ pub enum Unanswered {
     /// No token, so nothing was sent.
     #[error(
         "no token for {host}: {why}. Check EBB_AZURE_CREDENTIAL and EBB_AZURE_CLIENT_ID, and that the identity is assigned; \
-         `ebb doctor` shows what is used"
+         on a person's machine `az account show` says who is logged in"
     )]
     NoToken {
         /// Where it was to go.

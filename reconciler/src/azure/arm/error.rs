@@ -144,18 +144,20 @@ impl Code {
         match self {
             Self::NoCapacity => Some("the region has no capacity at the moment; another region may have"),
             Self::Quota => Some(
-                "ask for more quota, or let other container groups of the subscription end; `ebb doctor` shows the usage",
+                "ask for more quota, or let other container groups of the subscription end; the portal shows the usage at the \
+                 subscription, under Usage + quotas",
             ),
             Self::Image => Some(
                 "check EBB_GATEWAY_IMAGE, and that EBB_GATEWAY_IDENTITY has the role AcrPull on the registry",
             ),
             Self::DnsName => Some("the name is taken; give the deployment or the session another name"),
-            Self::Forbidden => {
-                Some("give the daemon's identity its role on the resource group; `ebb doctor` shows which")
-            }
-            Self::Unauthenticated => {
-                Some("check EBB_AZURE_CREDENTIAL and EBB_AZURE_CLIENT_ID; `ebb doctor` shows what is used")
-            }
+            Self::Forbidden => Some(
+                "give the daemon's identity its role on the resource group; `az role assignment list --all --assignee \
+                     CLIENT_ID` shows those it has",
+            ),
+            Self::Unauthenticated => Some(
+                "check EBB_AZURE_CREDENTIAL and EBB_AZURE_CLIENT_ID; `az account show` says who is logged in",
+            ),
             Self::NoResourceGroup => {
                 Some("create the resource group, or correct `resourceGroup` or EBB_AZURE_RESOURCE_GROUP")
             }

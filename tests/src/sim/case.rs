@@ -2,6 +2,7 @@
 
 use ebb_core::operator::Wish;
 use ebb_core::outcome::Class;
+use ebb_core::state::StateName;
 use jiff::{SignedDuration, Timestamp};
 
 use super::expected;
@@ -165,9 +166,9 @@ impl Case {
             }
         }
         world.advance(CALM);
-        // Something may be due just now.
+        // Something may be due just now, and a window may have opened a moment ago.
         for _ in 0..60 {
-            if !world.is_at_rest() {
+            if !world.is_at_rest() || is_on_its_way(world) {
                 world.advance(SignedDuration::from_secs(5));
             }
         }
@@ -200,6 +201,14 @@ impl Case {
             );
         }
     }
+}
+
+/// Whether a session is in a state that it leaves by itself.
+fn is_on_its_way(world: &World) -> bool {
+    let passing =
+        [StateName::Provisioning, StateName::Starting, StateName::BackingOff, StateName::Terminating];
+    let records = world.daemon.iter().flat_map(|daemon| daemon.records.values());
+    records.into_iter().any(|record| passing.contains(&record.state.name()))
 }
 
 /// Whether the mere passing of the next minutes changes what is wanted.

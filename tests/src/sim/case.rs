@@ -186,6 +186,8 @@ impl Case {
         if ends || changes_by_itself(world) || world.oracle.caught(Rule::Converges) {
             return;
         }
+        // What has just come up still waits for the first handshake of its users, and that is written down.
+        world.advance(SignedDuration::from_mins(1));
         let before = (world.provider.calls.writes(), world.store.writes, world.passes);
         while world.passes < before.2 + u64::from(STEADY_PASSES) {
             world.trigger();

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt as _};
 
+use crate::plane::LOOPS_MAX;
+
 /// Text of `--help`.
 pub const USAGE: &str = "\
 ebb-gateway: the unprivileged WireGuard gateway of one Ebb session
 
 Usage:
-  ebb-gateway run [--boot FILE] [--memory-mib N] [--no-gso] [--termination-log FILE]
+  ebb-gateway run [--boot FILE] [--memory-mib N] [--loops N] [--no-gso] [--termination-log FILE]
   ebb-gateway health [--boot FILE | --port PORT]
   ebb-gateway --version | --help
 
@@ -21,6 +23,7 @@ Options, and the variables that stand in for them:
   --boot FILE      EBB_BOOT_FILE   boot file, written by the daemon
                    EBB_BOOT        its text, where no file can be put
   --memory-mib N   EBB_MEMORY_MIB  most memory for the buffers of TCP flows, in MiB [256]
+  --loops N        EBB_LOOPS       threads that carry traffic, 1 to 16 [one for each core]
   --no-gso         EBB_NO_GSO=1    do not let the kernel cut chains of datagrams (UDP_SEGMENT)
   --termination-log FILE  EBB_TERMINATION_LOG  where to write exit status and reason when the work is done
                    EBB_LOG         what to log on standard error, for example `debug` or `info,ebb_tunnel=trace` [info]";
@@ -48,6 +51,8 @@ pub struct Options {
     pub boot: BootPlace,
     /// Bytes for buffers.
     pub memory: usize,
+    /// Threads that carry traffic; `None` for one for each core.
+    pub loops: Option<usize>,
     /// Whether to use UDP_SEGMENT where the kernel has it.
     pub segmentation: bool,
     /// Where to write why it ended; whoever did not start the process has no other way to learn its exit status.
@@ -90,6 +95,9 @@ pub enum UsageError {
     /// A number is out of its range.
     #[error("{0} is not a number of MiB between 1 and 1048576")]
     Memory(String),
+    /// A number is out of its range.
+    #[error("{0} is not a number of loops between 1 and {LOOPS_MAX}")]
+    Loops(String),
 }
 
 impl Command {
@@ -103,6 +111,7 @@ impl Command {
         let file = variable("EBB_BOOT_FILE").map(|path| BootPlace::File(path.into()));
         let mut boot = file.or_else(|| variable(BOOT_VARIABLE).map(|_| BootPlace::Variable));
         let mut memory = variable("EBB_MEMORY_MIB");
+        let mut loops = variable("EBB_LOOPS");
         let mut segmentation = variable("EBB_NO_GSO").is_none_or(|value| value.is_empty() || value == "0");
         let mut termination_log = variable("EBB_TERMINATION_LOG").map(PathBuf::from);
         let mut port = None;
@@ -112,6 +121,7 @@ impl Command {
                 Arg::Short('V') | Arg::Long("version") => return Ok(Self::Version),
                 Arg::Long("boot") => boot = Some(BootPlace::File(parser.value()?.into())),
                 Arg::Long("memory-mib") => memory = Some(parser.value()?),
+                Arg::Long("loops") => loops = Some(parser.value()?),
                 Arg::Long("no-gso") => segmentation = false,
                 Arg::Long("termination-log") => termination_log = Some(parser.value()?.into()),
                 Arg::Long("port") => port = Some(parser.value()?.parse()?),
@@ -123,6 +133,7 @@ impl Command {
             Some("run") => Ok(Self::Run(Options {
                 boot: boot.ok_or(UsageError::NoBoot)?,
                 memory: mebibytes(memory)?,
+                loops: loops.map(number_of_loops).transpose()?,
                 segmentation,
                 termination_log,
             })),
@@ -133,6 +144,12 @@ impl Command {
             _ => Err(UsageError::NoCommand),
         }
     }
+}
+
+fn number_of_loops(text: OsString) -> Result<usize, UsageError> {
+    let text = text.to_string_lossy();
+    let loops = text.parse().ok().filter(|loops| (1..=LOOPS_MAX).contains(loops));
+    loops.ok_or_else(|| UsageError::Loops(text.into_owned()))
 }
 
 fn mebibytes(text: Option<OsString>) -> Result<usize, UsageError> {
@@ -157,10 +174,11 @@ mod tests {
     #[test]
     fn options_win_over_variables() {
         let variables = [("EBB_BOOT_FILE", "/a"), ("EBB_MEMORY_MIB", "64"), ("EBB_NO_GSO", "1")];
-        let command = parse("run --boot /b --memory-mib 32", &variables).unwrap();
+        let command = parse("run --boot /b --memory-mib 32 --loops 3", &variables).unwrap();
         let expected = Options {
             boot: BootPlace::File("/b".into()),
             memory: 32 << 20,
+            loops: Some(3),
             segmentation: false,
             termination_log: None,
         };
@@ -169,6 +187,7 @@ mod tests {
         let expected = Options {
             boot: BootPlace::File("/a".into()),
             memory: 256 << 20,
+            loops: None,
             segmentation: true,
             termination_log: None,
         };
@@ -201,6 +220,7 @@ mod tests {
             ("run again --boot /b", "again"),
             ("run --boot /b --memory-mib 0", "0 is not"),
             ("run --boot /b --memory-mib many", "many is not"),
+            ("run --boot /b --loops 17", "17 is not"),
             ("health --port 70000", "70000"),
         ] {
             let error = parse(line, &[]).unwrap_err().to_string();
@@ -210,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_usage_names_every_option() {
-        for word in ["--boot", "--memory-mib", "--no-gso", "--port", "EBB_LOG"] {
+        for word in ["--boot", "--memory-mib", "--loops", "--no-gso", "--port", "EBB_LOG"] {
             assert!(USAGE.contains(word), "{word}");
         }
     }

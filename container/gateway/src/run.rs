@@ -129,7 +129,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let filter = std::env::var("EBB_LOG").ok();
     let log = Log::start(filter.as_deref()).map_err(system("no thread can be started"))?;
     let machine = Machine::probe();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let limits = Limits {
+        loops: options.loops.unwrap_or(cores),
         memory: options.memory,
         files: machine.files,
         segmentation: options.segmentation && machine.segmentation,
@@ -137,7 +139,20 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let clock = Clock::start();
     let (port, lease) = (boot.listen_port, Duration::from_secs(boot.lease_seconds));
     let session = boot.session.clone();
-    let mut plane = Plane::start(boot, &limits, clock).map_err(|error| Failure::Port { port, error })?;
+    let mut planes = Plane::start(boot, &limits, clock).map_err(|error| Failure::Port { port, error })?;
+    // Before the system calls are confined, because starting a thread is none of those that remain.
+    for beside in planes.split_off(1) {
+        let serve = move || {
+            if let Err(error) = beside.serve_beside() {
+                tracing::error!(%error, "a loop cannot wait");
+            }
+        };
+        std::thread::Builder::new()
+            .name("loop".into())
+            .spawn(serve)
+            .map_err(system("no thread can be started"))?;
+    }
+    let Some(mut plane) = planes.pop() else { return Ok(()) };
     plane.watch(&signals, Noticed::Signal).map_err(system("signals cannot be waited for"))?;
     let health = listen_for_health(port, &plane);
     let walls = [files, confine::confine_calls()];
@@ -145,8 +160,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
     let reason = serve(&mut plane, &log, clock, lease, &signals, health.as_ref())
         .map_err(system("the loop cannot wait"))?;
+    let last_line = plane.log_line();
     plane.stop();
-    log.print(&plane.log_line());
+    if let Some(line) = last_line {
+        log.print(&line);
+    }
     let last_words = match reason {
         Reason::Signal => "ended by a signal",
         Reason::Lease => "ended: neither the daemon nor a user's traffic was seen during the lease",
@@ -184,7 +202,9 @@ fn serve(
                 Noticed::Signal if signals.read_signal()?.is_some() => return Ok(Reason::Signal),
                 Noticed::Signal => {}
                 Noticed::Health => {
-                    if let Some(health) = health {
+                    if let Some(health) = health
+                        && plane.turns()
+                    {
                         health.answer();
                     }
                 }
@@ -193,7 +213,9 @@ fn serve(
         let now = clock.now();
         if telemetry_at <= now {
             telemetry_at = now + TELEMETRY;
-            log.print(&plane.log_line());
+            if let Some(line) = plane.log_line() {
+                log.print(&line);
+            }
         }
         if lease_ends <= now {
             lease_ends = plane.last_sign_of_life().unwrap_or(Time::ZERO) + lease;
@@ -239,6 +261,7 @@ fn introduce(session: &str, machine: &Machine, plane: &Plane, limits: &Limits, w
         receive_buffer,
         send_buffer,
         files = machine.files,
+        loops = plane.loops(),
         memory_mib = limits.memory >> 20,
         landlock = %files,
         seccomp = %calls,

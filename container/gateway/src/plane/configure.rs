@@ -1,6 +1,7 @@
 //! Requests of the daemon: what is in force, and how it is replaced without touching what stays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ebb_tunnel::dns::{Config, ConfigError};
 use ebb_tunnel::policy::Policy;
@@ -9,12 +10,17 @@ use ebb_wire::{Digest, FrameError, Live, PublicKey, Refusal, Reply, Request, VER
 use ipnet::IpNet;
 
 use super::Plane;
+use super::loops::{Agreed, Letter};
 use crate::resolv::host_resolvers;
+
+/// What the daemon is told; it asks again.
+const SILENT: &str = "a part of the gateway does not answer";
 
 /// The configuration in force.
 pub(super) struct InForce {
-    pub generation: u64,
+    pub agreed: Arc<Agreed>,
     pub digest: Digest,
+    /// Those of this loop.
     pub peers: BTreeMap<PublicKey, PeerId>,
 }
 
@@ -22,7 +28,10 @@ impl Plane {
     /// The answer to a request of the daemon.
     pub(super) fn control(&mut self, request: Result<Request, FrameError>) -> Reply {
         match request {
-            Ok(Request::Telemetry) => Reply::Telemetry(self.telemetry()),
+            Ok(Request::Telemetry) => match self.telemetry() {
+                Some(telemetry) => Reply::Telemetry(telemetry),
+                None => Reply::Refused(Refusal::Invalid { why: SILENT.into() }),
+            },
             Ok(Request::Configure(live)) => match self.configure(&live) {
                 Ok(digest) => Reply::Configured { digest },
                 Err(refusal) => {
@@ -35,34 +44,48 @@ impl Plane {
         }
     }
 
-    /// Replaces the configuration. Peers that stay keep their sessions and flows.
+    /// Replaces the configuration of all loops.
     fn configure(&mut self, live: &Live) -> Result<Digest, Refusal> {
-        if let Some(held) = self.in_force.as_ref().map(|in_force| in_force.generation)
+        let before = self.in_force.as_ref().map(|in_force| Arc::clone(&in_force.agreed));
+        if let Some(held) = before.as_ref().map(|before| before.live.generation)
             && live.generation < held
         {
             return Err(Refusal::OlderGeneration { held, offered: live.generation });
         }
         self.check(live).map_err(|why| Refusal::Invalid { why })?;
+        let agreed = Arc::new(Agreed::new(live, before.as_deref(), self.post.loops()));
+        let digest =
+            self.adopt(Arc::clone(&agreed)).map_err(|error| Refusal::Invalid { why: error.to_string() })?;
+        let done = self.post.ask(|done| Letter::Configure(Arc::clone(&agreed), done));
+        if done.is_none_or(|done| done.contains(&false)) {
+            return Err(Refusal::Invalid { why: SILENT.into() });
+        }
+        tracing::info!(generation = live.generation, %digest, peers = live.peers.len(), "configured");
+        Ok(digest)
+    }
+
+    /// Puts a configuration in force for this loop's peers. Those that stay keep their sessions and flows.
+    pub(super) fn adopt(&mut self, agreed: Arc<Agreed>) -> Result<Digest, ConfigError> {
+        let live = &agreed.live;
         // The last thing that can be refused, and the first that is changed.
-        self.configure_names(live).map_err(|error| Refusal::Invalid { why: error.to_string() })?;
+        self.configure_names(live)?;
         let before = self.in_force.take().map(|in_force| in_force.peers).unwrap_or_default();
-        let wanted: BTreeSet<_> = live.peers.iter().map(|peer| peer.public_key).collect();
-        let (mut added, mut removed) = (0_u32, 0_u32);
-        for (_, id) in before.iter().filter(|(key, _)| !wanted.contains(*key)) {
-            self.forget(*id);
-            removed += 1;
+        let own = |key: &PublicKey| agreed.owner(key) == Some(self.post.number());
+        let gone: Vec<_> = before.iter().filter(|(key, _)| !own(key)).map(|(_, id)| *id).collect();
+        let mine: Vec<_> = live.peers.iter().filter(|peer| own(&peer.public_key)).collect();
+        for id in gone {
+            self.forget(id);
         }
         // Addresses may have changed hands: first nobody has any, then everybody his own.
         for id in before.values() {
             let _ = self.link.tunnel.set_addresses(*id, Addresses::Hosts(Vec::new()));
         }
         let mut peers = BTreeMap::new();
-        for peer in &live.peers {
+        for peer in mine {
             let addresses = Addresses::Hosts(peer.addresses.clone());
             let id = match before.get(&peer.public_key) {
                 Some(id) => self.link.tunnel.set_addresses(*id, addresses).map(|()| *id),
                 None => {
-                    added += 1;
                     let config =
                         PeerConfig { key: peer.public_key, addresses, endpoint: None, keepalive: None };
                     self.link.tunnel.add(config)
@@ -79,8 +102,7 @@ impl Plane {
         let policy = Policy::new(&live.routes, &self.pools(), &self.interfaces);
         self.rules.replace(policy);
         let digest = live.digest();
-        tracing::info!(generation = live.generation, %digest, peers = peers.len(), added, removed, "configured");
-        self.in_force = Some(InForce { generation: live.generation, digest: digest.clone(), peers });
+        self.in_force = Some(InForce { agreed, digest: digest.clone(), peers });
         Ok(digest)
     }
 

@@ -29,7 +29,7 @@ impl Plane {
         match packet.protocol {
             protocol::TCP => {
                 let (rules, control, own) = (&mut self.rules, self.control, self.link.own());
-                let answer = |to| answer(rules, own, peer == control, to);
+                let answer = |to| answer(rules, own, Some(peer) == control, to);
                 let mut cx = Context { link: &mut self.link, poller: &self.poller, now };
                 self.tcp.receive(peer, packet, answer, &mut cx);
             }
@@ -41,8 +41,8 @@ impl Plane {
 
     fn datagram(&mut self, peer: PeerId, packet: &Packet<'_>, now: Time) {
         let Some(datagram) = udp::Datagram::parse(packet.payload) else { return };
-        if self.is_own(packet.destination) || peer == self.control {
-            if datagram.destination_port != DNS || peer == self.control {
+        if self.is_own(packet.destination) || self.is_control(peer) {
+            if datagram.destination_port != DNS || self.is_control(peer) {
                 return self.link.report(peer, icmp::Error::Port, packet, now);
             }
             let source = SocketAddr::new(packet.source, datagram.source_port);
@@ -60,7 +60,7 @@ impl Plane {
         let Some(echo) = icmp::Echo::parse(packet.source, packet.payload).filter(|echo| echo.request) else {
             return;
         };
-        let to_control = peer == self.control && packet.destination == IpAddr::from(GATEWAY_ADDRESS);
+        let to_control = self.is_control(peer) && packet.destination == IpAddr::from(GATEWAY_ADDRESS);
         if self.is_own(packet.destination) || to_control {
             let reply = icmp::Echo { request: false, ..echo };
             return self.link.send_echo(peer, &reply, packet.destination, packet.source, now);
@@ -74,7 +74,7 @@ impl Plane {
     /// Whether a packet may go out into the world; its sender is told if not.
     #[inline]
     fn may_leave(&mut self, peer: PeerId, packet: &Packet<'_>, now: Time) -> bool {
-        if peer == self.control || self.rules.check(packet.destination).is_err() {
+        if self.is_control(peer) || self.rules.check(packet.destination).is_err() {
             self.refused += 1;
             self.link.report(peer, icmp::Error::Prohibited, packet, now);
             return false;
@@ -102,7 +102,12 @@ impl Plane {
                     take_hop(out).then_some(out.len())
                 });
             }
-            None => self.link.report(peer, icmp::Error::Host, packet, now),
+            None => {
+                let mut bytes = packet.bytes.to_vec();
+                if take_hop(&mut bytes) && !self.hand_over(packet.destination, &bytes) {
+                    self.link.report(peer, icmp::Error::Host, packet, now);
+                }
+            }
         }
     }
 
@@ -158,6 +163,11 @@ impl Plane {
                 }
             }
         }
+    }
+
+    #[inline]
+    fn is_control(&self, peer: PeerId) -> bool {
+        self.control == Some(peer)
     }
 
     #[inline]

@@ -6,18 +6,20 @@
 //!                 ─▶ for each flow that something happened to: write, read, build segments, encrypt into the batch
 //!                 ─▶ send what is left of the batch
 //! ```
-//! All state belongs to the loop; nothing is shared and nothing is locked. More loops beside this one would each own a
-//! part of the peers and a socket of the same port (SO_REUSEPORT).
+//! All state belongs to the loop; nothing is locked. There is one for each core ([`loops`]), each with a part of the peers and a
+//! socket of the same port.
 
 mod configure;
 mod dispatch;
 mod icmp_errors;
 mod link;
+mod loops;
 mod outer;
 mod ping;
 mod poller;
 mod resolver;
 mod rules;
+mod steer;
 mod table;
 mod tcp;
 mod telemetry;
@@ -26,18 +28,22 @@ mod udp;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use ebb_tunnel::Time;
 use ebb_tunnel::packet::fragment::Reassembly;
 use ebb_tunnel::tcp::Budget;
-use ebb_tunnel::wireguard::{Addresses, Endpoint, PeerConfig, PeerId, Received, Start};
+use ebb_tunnel::wireguard::{Addresses, Endpoint, PeerConfig, PeerId, Received, Share, Start};
 use ebb_wire::{Boot, DAEMON_ADDRESS};
 use ipnet::IpNet;
 
 use crate::clock::{self, Clock};
 use configure::InForce;
 use link::{Link, MTU};
+pub use loops::LOOPS_MAX;
+use loops::{Letter, Post};
 use outer::{Intake, Outer};
 use ping::Pings;
 use poller::{EventFlags, Poller, Source};
@@ -59,6 +65,8 @@ const INTERFACES: Duration = Duration::from_secs(30);
 /// What a gateway may use.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// Loops, each with a thread; as many as the kernel can tell apart of these.
+    pub loops: usize,
     /// Bytes in buffers of TCP flows, all together. The number of flows is limited by it too.
     pub memory: usize,
     /// Open files.
@@ -90,10 +98,13 @@ pub struct Plane {
     rules: Rules,
     /// Addresses of the interfaces, as last read.
     interfaces: Vec<IpAddr>,
-    boot: Boot,
+    boot: Arc<Boot>,
     /// 32 random hexadecimal digits.
     instance: String,
-    control: PeerId,
+    /// The daemon, a peer of the first loop.
+    control: Option<PeerId>,
+    post: Post,
+    stopped: bool,
     in_force: Option<InForce>,
     /// Packets that the policy refused, connections not counted.
     refused: u64,
@@ -104,42 +115,69 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Binds the port and adds the control peer; users come with the first configuration.
+    /// Binds the port and adds the control peer; users come with the first configuration. The first loop is the one that is
+    /// asked about everything; the others [serve beside](Self::serve_beside) it.
     ///
     /// # Errors
     /// When the port is in use or the system lacks something essential.
-    pub fn start(boot: Boot, limits: &Limits, clock: Clock) -> io::Result<Self> {
+    pub fn start(boot: Boot, limits: &Limits, clock: Clock) -> io::Result<Vec<Self>> {
+        let outers = Outer::bind(boot.listen_port, limits.segmentation, limits.loops.clamp(1, LOOPS_MAX))?;
+        let boot = Arc::new(boot);
+        let (budget, places) = (Budget::new(limits.memory), Arc::new(AtomicUsize::new(0)));
+        let posts = Post::new(outers.len())?;
+        let each = outers.into_iter().zip(posts);
+        each.map(|(outer, post)| {
+            let tcp = tcp::Flows::new(&budget, &places, random()?, limits.flows(), clock.now());
+            Self::one(&boot, limits, clock, outer, post, tcp)
+        })
+        .collect()
+    }
+
+    fn one(
+        boot: &Arc<Boot>,
+        limits: &Limits,
+        clock: Clock,
+        outer: Outer,
+        post: Post,
+        tcp: tcp::Flows,
+    ) -> io::Result<Self> {
         let now = clock.now();
-        let outer = Outer::bind(boot.listen_port, limits.segmentation)?;
         let poller = Poller::new()?;
         poller.add(outer.socket_ref(), Source::Outer, EventFlags::IN)?;
-        let control = PeerConfig {
-            key: boot.control_key,
-            addresses: Addresses::Hosts(vec![DAEMON_ADDRESS.into()]),
-            endpoint: None,
-            keepalive: None,
-        };
+        poller.add(post.bell(), Source::Letters, EventFlags::IN)?;
         let start = Start { now, unix: clock::unix(), seed: random()? };
-        let (tunnel, control) = Endpoint::with_peer(&boot.private_key, MTU, control, start);
+        let share = Share::new(post.number(), post.loops()).unwrap_or_default();
+        let mut tunnel = Endpoint::new(&boot.private_key, MTU, start).with_share(share);
+        let control = (post.number() == 0).then(|| {
+            tunnel.add(PeerConfig {
+                key: boot.control_key,
+                addresses: Addresses::Hosts(vec![DAEMON_ADDRESS.into()]),
+                endpoint: None,
+                keepalive: None,
+            })
+        });
         let (v4, v6) = boot.addresses();
         let instance: [u8; 16] = random()?;
         let identification = u32::from_ne_bytes(random()?);
         let rules = Rules::new();
+        let mappings = limits.mappings() / post.loops() as u32;
         let mut plane = Self {
             clock,
             poller,
             intake: Some(Box::default()),
             link: Link::new(tunnel, outer, [v4.into(), v6.into()], identification, now),
-            tcp: tcp::Flows::new(Budget::new(limits.memory), random()?, limits.flows(), now),
-            udp: Datagrams::new(limits.mappings(), limits.segmentation, now),
+            tcp,
+            udp: Datagrams::new(mappings, limits.segmentation, now),
             pings: Pings::new(now),
             names: Names::new(random()?, rules.reachable()),
             fragments: Reassembly::default(),
             rules,
             interfaces: Vec::new(),
             instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
-            boot,
-            control,
+            boot: Arc::clone(boot),
+            control: control.transpose().map_err(io::Error::other)?,
+            post,
+            stopped: false,
             in_force: None,
             refused: 0,
             housekeeping_at: now,
@@ -148,6 +186,11 @@ impl Plane {
         };
         plane.read_interfaces();
         Ok(plane)
+    }
+
+    /// How many loops there are.
+    pub fn loops(&self) -> usize {
+        self.post.loops()
     }
 
     /// The address that the gateway listens on.
@@ -203,6 +246,7 @@ impl Plane {
                     let mut cx = Context { link: &mut self.link, poller: &self.poller, now };
                     self.tcp.event(handle, flags, &mut cx);
                 }
+                Source::Letters => self.read_letters(),
                 Source::Signal => noticed.push(Noticed::Signal),
                 Source::Health => noticed.push(Noticed::Health),
                 Source::Udp(handle) => self.datagrams_arrived(handle, flags, now),
@@ -277,9 +321,10 @@ impl Plane {
             for buffer in 0..filled {
                 let (path, datagrams) = intake.datagrams(buffer);
                 for datagram in datagrams {
-                    let received = self.link.tunnel.receive(datagram, path, now);
-                    if let Received::Packet { peer, packet } = received {
-                        self.packet(peer, &packet, now);
+                    match self.link.tunnel.receive(datagram, path, now) {
+                        Received::Packet { peer, packet } => self.packet(peer, &packet, now),
+                        Received::Stranger(key) => self.pass_on(&key, datagram, path),
+                        Received::Nothing => {}
                     }
                 }
             }
@@ -313,8 +358,15 @@ impl Plane {
         }
     }
 
-    /// Says goodbye to users and hosts.
+    /// Says goodbye to users and hosts, of all loops.
     pub fn stop(&mut self) {
+        self.say_goodbye();
+        if self.post.ask(Letter::Stop).is_none() {
+            tracing::warn!("a loop does not answer; its users are not told");
+        }
+    }
+
+    fn say_goodbye(&mut self) {
         let mut cx = Context { link: &mut self.link, poller: &self.poller, now: self.clock.now() };
         self.tcp.abort_all(&mut cx);
         self.link.flush();

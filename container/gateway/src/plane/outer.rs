@@ -11,6 +11,8 @@ use rustix::net::sockopt::{
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::steer::steer;
+
 /// Kernel buffers of the socket, in bytes; the system may grant less (`net.core.rmem_max`). 4 MiB holds 10 ms at 3 Gbit/s,
 /// longer than one turn of the loop takes.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -61,15 +63,45 @@ impl Chain {
 }
 
 impl Outer {
-    /// Binds the port on every local address, of both families where the system has IPv6. Port 0 takes a free one.
-    pub fn bind(port: u16, segmentation: bool) -> io::Result<Self> {
-        let v6 = Self::socket(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into());
+    /// Binds the port on every local address, of both families where the system has IPv6. Port 0 takes a free one. There are
+    /// as many sockets as loops, and a datagram comes to the one of its receiver ([`steer`]); one socket alone where the kernel
+    /// does not know how.
+    ///
+    /// # Errors
+    /// When the port is in use.
+    pub fn bind(port: u16, segmentation: bool, loops: usize) -> io::Result<Vec<Self>> {
+        // Alone at first: a port of another gateway would be shared with it without a word.
+        let first = Self::new(Self::both_families(port, false)?, segmentation)?;
+        let mut all = vec![first];
+        if loops > 1
+            && let Err(error) = Self::add_beside(&mut all, segmentation, loops)
+        {
+            tracing::warn!(%error, "the kernel does not tell several loops apart; one serves everybody");
+            all.truncate(1);
+        }
+        Ok(all)
+    }
+
+    fn add_beside(all: &mut Vec<Self>, segmentation: bool, loops: usize) -> io::Result<()> {
+        let first = SockRef::from(&all[0].socket);
+        first.set_reuse_port(true)?;
+        let port = all[0].socket.local_addr()?.port();
+        for _ in 1..loops {
+            all.push(Self::new(Self::both_families(port, true)?, segmentation)?);
+        }
+        steer(&all[0].socket, loops)
+    }
+
+    fn both_families(port: u16, beside: bool) -> io::Result<(Socket, bool)> {
         // Without IPv6 in the kernel there is no such socket or no such address. A port in use is an error for both.
-        let (socket, v6) = match v6 {
-            Ok(socket) => (socket, true),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
-            Err(_) => (Self::socket(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into())?, false),
-        };
+        match Self::socket(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into(), beside) {
+            Ok(socket) => Ok((socket, true)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+            Err(_) => Ok((Self::socket(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into(), beside)?, false)),
+        }
+    }
+
+    fn new((socket, v6): (Socket, bool), segmentation: bool) -> io::Result<Self> {
         let socket = UdpSocket::from(socket);
         let state = UdpSocketState::new((&socket).into())?;
         // Routers may fragment, as with WireGuard in the kernel: a path below 1500 bytes then costs speed, not the tunnel.
@@ -91,10 +123,13 @@ impl Outer {
         })
     }
 
-    fn socket(domain: Domain, address: SocketAddr) -> io::Result<Socket> {
+    fn socket(domain: Domain, address: SocketAddr, beside: bool) -> io::Result<Socket> {
         let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
         if domain == Domain::IPV6 {
             socket.set_only_v6(false)?;
+        }
+        if beside {
+            socket.set_reuse_port(true)?;
         }
         // Best effort: the probe at the start tells what was granted.
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
@@ -313,6 +348,10 @@ mod tests {
         socket
     }
 
+    fn alone(segmentation: bool) -> Outer {
+        Outer::bind(0, segmentation, 1).unwrap().remove(0)
+    }
+
     fn push(outer: &mut Outer, byte: u8, length: usize, to: &UdpSocket) {
         outer.slot().unwrap()[..length].fill(byte);
         outer.push(length, to.local_addr().unwrap().into());
@@ -322,7 +361,7 @@ mod tests {
     fn datagrams_of_mixed_lengths_and_destinations_all_arrive_whole_and_in_order() {
         let (one, other) = (plain(), plain());
         for segmentation in [true, false] {
-            let mut outer = Outer::bind(0, segmentation).unwrap();
+            let mut outer = alone(segmentation);
             let mut sent = Vec::new();
             let mut numbers = 0_u8..;
             let mut push_one = |outer: &mut Outer, length| {
@@ -352,7 +391,7 @@ mod tests {
 
     #[test]
     fn what_arrives_carries_the_address_it_was_sent_to() {
-        let outer = Outer::bind(0, true).unwrap();
+        let outer = alone(true);
         let port = outer.socket_ref().local_addr().unwrap().port();
         let sender = plain();
         sender.send_to(b"hello", ("127.0.0.1", port)).unwrap();
@@ -363,5 +402,40 @@ mod tests {
         assert_eq!(path.remote, sender.local_addr().unwrap());
         assert_eq!(path.local, Some([127, 0, 0, 1].into()));
         assert_eq!(datagrams.map(|datagram| datagram.to_vec()).collect::<Vec<_>>(), [b"hello"]);
+    }
+
+    #[test]
+    fn a_datagram_comes_to_the_loop_of_its_receiver_and_what_has_none_to_the_first() {
+        let outers = Outer::bind(0, true, 3).unwrap();
+        assert_eq!(outers.len(), 3);
+        let port = outers[0].socket_ref().local_addr().unwrap().port();
+        let message = |kind, at: usize, receiver: u8| {
+            let mut message = [0xee; 40];
+            (message[0], message[at]) = (kind, receiver);
+            message
+        };
+        let mut cases = vec![(message(1, 4, 1), 0), (message(0, 4, 2), 0), (message(9, 8, 2), 0)];
+        for receiver in [0, 1, 2, 3, 100, 255] {
+            let owner = usize::from(receiver % 3);
+            cases.extend([(4, 4), (3, 4), (2, 8)].map(|(kind, at)| (message(kind, at, receiver), owner)));
+        }
+        let mut buffer = [0; 64];
+        for (message, owner) in cases {
+            // A sender of its own, so that no hash of addresses could choose the same each time.
+            plain().send_to(&message, ("127.0.0.1", port)).unwrap();
+            let received = outers.iter().map(|outer| outer.socket_ref().recv(&mut buffer).is_ok());
+            let received: Vec<_> = received.collect();
+            assert_eq!(received, [0, 1, 2].map(|number| number == owner), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_of_another_gateway_is_not_shared_with_it() {
+        let outers = Outer::bind(0, true, 2).unwrap();
+        let port = outers[0].socket_ref().local_addr().unwrap().port();
+        for loops in [1, 2] {
+            let error = Outer::bind(port, true, loops).err().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! epoll, with deadlines finer than a millisecond where the kernel has them.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
@@ -24,6 +24,8 @@ pub enum Source {
     Signal,
     /// The health socket.
     Health,
+    /// What other loops wrote.
+    Letters,
     /// A socket of a TCP flow.
     Tcp(Handle),
     /// A socket of a UDP mapping.
@@ -40,6 +42,7 @@ impl Source {
             Self::Outer => (0, 0),
             Self::Signal => (1, 0),
             Self::Health => (2, 0),
+            Self::Letters => (7, 0),
             Self::Tcp(handle) => (3, handle.to_bits()),
             Self::Udp(handle) => (4, handle.to_bits()),
             Self::Ping(handle) => (5, handle.to_bits()),
@@ -57,7 +60,8 @@ impl Source {
             3 => Self::Tcp(handle),
             4 => Self::Udp(handle),
             5 => Self::Ping(handle),
-            _ => Self::Resolver(handle),
+            6 => Self::Resolver(handle),
+            _ => Self::Letters,
         }
     }
 }
@@ -65,7 +69,8 @@ impl Source {
 /// The kernel's list of what this process waits for.
 pub struct Poller {
     epoll: OwnedFd,
-    events: Vec<epoll::Event>,
+    /// What happened, the last first.
+    events: Vec<(Source, EventFlags)>,
     /// Whether the kernel takes timeouts in nanoseconds (`epoll_pwait2`, Linux 5.11).
     fine: bool,
 }
@@ -112,13 +117,14 @@ impl Poller {
                 tv_nsec: (nanos % 1_000_000_000) as _,
             }
         });
-        epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout.as_ref())?;
+        let mut room = [MaybeUninit::uninit(); EVENTS];
+        let (events, _) = epoll::wait(&self.epoll, &mut room, timeout.as_ref())?;
+        self.events.extend(events.iter().map(|event| (Source::from_bits(event.data.u64()), event.flags)));
         Ok(())
     }
 
     /// The next thing that happened.
     pub fn take(&mut self) -> Option<(Source, EventFlags)> {
-        let event = self.events.pop()?;
-        Some((Source::from_bits(event.data.u64()), event.flags))
+        self.events.pop()
     }
 }

@@ -4,11 +4,27 @@ use ebb_tunnel::Time;
 use ebb_wire::{Flows, LogLine, PeerTelemetry, Telemetry, VERSION};
 
 use super::Plane;
+use super::loops::Letter;
 use crate::clock;
 
 impl Plane {
-    /// The report.
-    pub(super) fn telemetry(&self) -> Telemetry {
+    /// The report on all loops; `None` when one does not answer.
+    pub(super) fn telemetry(&self) -> Option<Telemetry> {
+        let others = self.post.ask(Letter::Report)?;
+        let mut whole = self.report();
+        for other in others {
+            whole.peers.extend(other.peers);
+            whole.flows.tcp += other.flows.tcp;
+            whole.flows.udp += other.flows.udp;
+            whole.flows.icmp += other.flows.icmp;
+            whole.flows.refused += other.flows.refused;
+        }
+        whole.peers.sort_by_key(|peer| peer.public_key);
+        Some(whole)
+    }
+
+    /// The report on this loop. Memory for buffers belongs to all of them.
+    pub(super) fn report(&self) -> Telemetry {
         let now = self.clock.now();
         let age = |at: Option<Time>| at.map(|at| now.since(at).as_millis() as u64);
         let open = self.tcp.open_by_peer();
@@ -27,7 +43,7 @@ impl Plane {
         Telemetry {
             boot: self.instance.clone(),
             uptime_ms: now.as_micros() / 1000,
-            generation: self.in_force.as_ref().map(|in_force| in_force.generation),
+            generation: self.in_force.as_ref().map(|in_force| in_force.agreed.live.generation),
             digest: self.in_force.as_ref().map(|in_force| in_force.digest.clone()),
             peers: peers.collect(),
             flows: Flows {
@@ -40,28 +56,29 @@ impl Plane {
         }
     }
 
-    /// The report as a line of log.
+    /// The report as a line of log; `None` when a loop does not answer.
     #[must_use]
-    pub fn log_line(&self) -> String {
+    pub fn log_line(&self) -> Option<String> {
         let line = LogLine {
             ebb: "telemetry".into(),
             version: VERSION,
             session: self.boot.session.clone(),
             unix_seconds: clock::unix().as_secs(),
-            telemetry: self.telemetry(),
+            telemetry: self.telemetry()?,
         };
         // A struct of strings, numbers and lists always serialises.
-        serde_json::to_string(&line).unwrap_or_default()
+        Some(serde_json::to_string(&line).unwrap_or_default())
     }
 
-    /// When the lease was last renewed: by the control peer's last authenticated message or a user's last data.
+    /// When the lease was last renewed: by the control peer's last authenticated message or a user's last data. A loop that
+    /// does not answer counts as a user.
     #[must_use]
     pub fn last_sign_of_life(&self) -> Option<Time> {
-        let control =
-            self.link.tunnel.statistics(self.control).and_then(|statistics| statistics.last_received);
-        let users = self.in_force.iter().flat_map(|in_force| in_force.peers.values());
-        let data = users
-            .filter_map(|id| self.link.tunnel.statistics(*id).and_then(|statistics| statistics.last_data));
+        let now = self.clock.now();
+        let Some(telemetry) = self.telemetry() else { return Some(now) };
+        let control = self.control.and_then(|control| self.link.tunnel.statistics(control)?.last_received);
+        let ages = telemetry.peers.iter().filter_map(|peer| peer.data_age_ms);
+        let data = ages.map(|age| Time::from_micros(now.as_micros().saturating_sub(age * 1000)));
         data.chain(control).max()
     }
 }

@@ -23,6 +23,8 @@ mod interop;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod loops;
+#[cfg(test)]
 mod tcp;
 #[cfg(test)]
 mod udp;

@@ -28,7 +28,7 @@ use hashbrown::HashMap;
 
 pub use message::OVERHEAD;
 pub use peer::{Addresses, Path, PeerConfig, PeerId, Statistics};
-pub use types::{AddError, Counters, Received, Sealed, Start};
+pub use types::{AddError, Counters, Received, Sealed, Share, Start};
 
 use crate::Time;
 use crate::packet::{Packet, is_data};
@@ -108,6 +108,13 @@ impl Endpoint {
         let mut endpoint = Self::new(key, mtu, start);
         let id = endpoint.insert(peer);
         (endpoint, id)
+    }
+
+    /// Makes it one of several endpoints with the same key. For one that has no peers yet.
+    #[must_use]
+    pub fn with_share(mut self, share: Share) -> Self {
+        self.indices.share = share;
+        self
     }
 
     /// Adds a peer.
@@ -209,7 +216,7 @@ impl Endpoint {
         match Kind::of(datagram) {
             Some(Kind::Data(index)) => return self.receive_data(index, datagram, path, now),
             Some(Kind::Cookie(index)) => self.receive_cookie(index, datagram, now),
-            Some(kind) => self.receive_handshake(kind, datagram, path, now),
+            Some(kind) => return self.receive_handshake(kind, datagram, path, now),
             None => self.counters.invalid += 1,
         }
         Received::Nothing

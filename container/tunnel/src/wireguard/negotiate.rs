@@ -3,7 +3,7 @@
 use super::handshake::claim;
 use super::message::{INITIATION, Kind};
 use super::tunnel::{Shared, Tunnel};
-use super::{Endpoint, OUTBOX, Path, PeerId, peer_mut};
+use super::{Endpoint, OUTBOX, Path, PeerId, Received, peer_mut};
 use crate::Time;
 
 /// Messages that wait to be sent beyond which no cookies are added, so that a flood leaves room for handshakes.
@@ -21,19 +21,42 @@ impl Endpoint {
     }
 
     #[cold]
-    pub(super) fn receive_handshake(&mut self, kind: Kind, datagram: &[u8], path: Path, now: Time) {
+    pub(super) fn receive_handshake(
+        &mut self,
+        kind: Kind,
+        datagram: &[u8],
+        path: Path,
+        now: Time,
+    ) -> Received<'static> {
+        if !self.admits(kind, datagram, path, now) {
+            return Received::Nothing;
+        }
+        match kind {
+            Kind::Response(index) => self.receive_response(index, datagram, path, now),
+            _ => self.receive_initiation(datagram, path, now),
+        }
+    }
+
+    /// Takes an initiation that another endpoint with the same key has found to claim the key of a peer of this one. It has
+    /// judged the load already, and its cookies would mean nothing here.
+    pub fn receive_vouched(&mut self, initiation: &[u8], path: Path, now: Time) {
+        if self.gate.has_mac1(initiation) {
+            self.receive_initiation(initiation, path, now);
+        }
+    }
+
+    /// Whether a handshake message is worth what it costs to look into.
+    fn admits(&mut self, kind: Kind, datagram: &[u8], path: Path, now: Time) -> bool {
         if !self.gate.has_mac1(datagram) {
             self.counters.invalid += 1;
-            return;
+            return false;
         }
         // A response that nobody waits for needs no judgement of the load.
-        let waiting = match kind {
-            Kind::Response(index) => self.indices.owner(index).map(|id| (id, index)),
-            _ => None,
-        };
-        if matches!(kind, Kind::Response(_)) && waiting.is_none() {
+        if let Kind::Response(index) = kind
+            && self.indices.owner(index).is_none()
+        {
             self.counters.unknown += 1;
-            return;
+            return false;
         }
         // Below the load that demands cookies, addresses prove nothing and a limit by them would only help an attacker
         // to lock somebody out.
@@ -44,44 +67,46 @@ impl Endpoint {
                     let reply = self.gate.reply(datagram, path.remote, &mut self.entropy, now);
                     self.post(path, reply.to_vec());
                 }
-                return;
+                return false;
             }
             if !self.sources.allow(path.remote.ip(), now) {
                 self.counters.limited += 1;
-                return;
+                return false;
             }
         }
-        match waiting {
-            Some((id, index)) => self.receive_response(id, index, datagram, path, now),
-            None => self.receive_initiation(datagram, path, now),
-        }
+        true
     }
 
-    fn receive_initiation(&mut self, datagram: &[u8], path: Path, now: Time) {
-        let Some(message) = datagram.as_array() else { return };
-        let claimed = claim(&self.identity, message);
-        let Some((id, claim)) = claimed.and_then(|claim| Some((self.find(&claim.initiator)?, claim))) else {
+    fn receive_initiation(&mut self, datagram: &[u8], path: Path, now: Time) -> Received<'static> {
+        let Some(message) = datagram.as_array() else { return Received::Nothing };
+        let Some(claim) = claim(&self.identity, message) else {
             self.counters.unknown += 1;
-            return;
+            return Received::Nothing;
         };
-        let Some((peer, mut cx)) = self.shared(id, now) else { return };
+        let Some(id) = self.find(&claim.initiator) else {
+            self.counters.unknown += 1;
+            return Received::Stranger(claim.initiator);
+        };
+        let Some((peer, mut cx)) = self.shared(id, now) else { return Received::Nothing };
         let Some(response) = peer.tunnel.respond(claim, &mut cx) else {
             self.counters.refused += 1;
-            return;
+            return Received::Nothing;
         };
         self.rearm(id);
         // The answer goes to where the initiation came from. Nothing else does until the peer has used the session: after a
         // restart of ours, an initiation may be a recorded one, sent by anybody from anywhere.
         self.post(path, response.to_vec());
+        Received::Nothing
     }
 
-    fn receive_response(&mut self, id: PeerId, index: u32, datagram: &[u8], path: Path, now: Time) {
-        let (Some(message), Some((peer, mut cx))) = (datagram.as_array(), self.shared(id, now)) else {
-            return;
+    fn receive_response(&mut self, index: u32, datagram: &[u8], path: Path, now: Time) -> Received<'static> {
+        let (Some(message), Some(id)) = (datagram.as_array(), self.indices.owner(index)) else {
+            return Received::Nothing;
         };
+        let Some((peer, mut cx)) = self.shared(id, now) else { return Received::Nothing };
         if !peer.tunnel.complete(index, message, &mut cx) {
             self.counters.refused += 1;
-            return;
+            return Received::Nothing;
         }
         peer.heard_from(path, now);
         peer.statistics.last_handshake = Some(now);
@@ -92,6 +117,7 @@ impl Endpoint {
             self.post(path, keepalive.to_vec());
         }
         self.rearm(id);
+        Received::Nothing
     }
 
     #[cold]

@@ -12,6 +12,7 @@ use super::message::{COOKIE, DATA_HEADER, INITIATION, OVERHEAD, RESPONSE};
 use super::peer::PeerId;
 use super::session::Session;
 use super::timers::{Due, REKEY_ATTEMPT_TIME, REKEY_ON_RECEIVE, REKEY_TIMEOUT, Timers};
+use super::types::Share;
 use crate::Time;
 
 /// Packets that wait for a session; the oldest go first. As in the Linux module (`messages.h`, `MAX_STAGED_PACKETS`).
@@ -34,19 +35,22 @@ pub(super) struct Shared<'a> {
 
 /// Whose are the indices that we have given out: of sessions, and of initiations that wait for their response.
 #[derive(Default)]
-pub(super) struct Indices(HashMap<u32, PeerId>);
+pub(super) struct Indices {
+    owners: HashMap<u32, PeerId>,
+    pub share: Share,
+}
 
 impl Indices {
     #[inline]
     pub fn owner(&self, index: u32) -> Option<PeerId> {
-        self.0.get(&index).copied()
+        self.owners.get(&index).copied()
     }
 
-    /// A random one (5.4.2), so that nobody off the path can name a session.
+    /// A random one of our share (5.4.2), so that nobody off the path can name a session.
     fn draw(&mut self, entropy: &mut Entropy, peer: PeerId) -> u32 {
         loop {
-            let index = entropy.number();
-            if let hashbrown::hash_map::Entry::Vacant(free) = self.0.entry(index) {
+            let index = self.share.mark(entropy.number());
+            if let hashbrown::hash_map::Entry::Vacant(free) = self.owners.entry(index) {
                 free.insert(peer);
                 return index;
             }
@@ -54,12 +58,12 @@ impl Indices {
     }
 
     fn release(&mut self, index: u32) {
-        self.0.remove(&index);
+        self.owners.remove(&index);
     }
 
     #[cfg(test)]
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.owners.len()
     }
 }
 

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ebb_wire::PublicKey;
+
 use super::{PEERS_MAX, Path, PeerId};
 use crate::Time;
 use crate::packet::Packet;
@@ -19,12 +21,45 @@ pub struct Start {
     pub seed: [u8; 32],
 }
 
+/// Which of several endpoints with one key this is, each of which has peers of its own. The low byte of a receiver index,
+/// divided by their number, leaves the number of the endpoint that chose it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    number: u8,
+    of: u8,
+}
+
+impl Share {
+    /// The only endpoint.
+    pub const WHOLE: Self = Self { number: 0, of: 1 };
+
+    /// Endpoint `number` of `of`; `None` unless `number` is below `of`, and `of` at most 128.
+    #[must_use]
+    pub fn new(number: usize, of: usize) -> Option<Self> {
+        (number < of && of <= 128).then_some(Self { number: number as u8, of: of as u8 })
+    }
+
+    /// The nearest index of this endpoint.
+    pub(super) fn mark(self, index: u32) -> u32 {
+        let [low, rest @ ..] = index.to_le_bytes();
+        let low = low - low % self.of;
+        let low = low.checked_add(self.number).unwrap_or(low.wrapping_sub(self.of).wrapping_add(self.number));
+        u32::from_le_bytes([low, rest[0], rest[1], rest[2]])
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self::WHOLE
+    }
+}
+
 /// What an endpoint dropped, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// No WireGuard message, or a handshake message with a wrong first MAC.
     pub invalid: u64,
-    /// Of a peer that does not exist, any more or at all.
+    /// Of a peer that does not exist here, any more or at all.
     pub unknown: u64,
     /// Not authentic, a replay, or of a session that is over.
     pub refused: u64,
@@ -46,6 +81,9 @@ pub enum Received<'a> {
         /// The packet, decrypted in place.
         packet: Packet<'a>,
     },
+    /// An initiation of somebody who knows our public key and claims to have this one, which no peer has. Of several endpoints
+    /// with one key, another may have that peer: [`Endpoint::receive_vouched`](super::Endpoint::receive_vouched).
+    Stranger(PublicKey),
     /// Nothing to deliver; there may be something to [`Endpoint::transmit`](super::Endpoint::transmit).
     Nothing,
 }

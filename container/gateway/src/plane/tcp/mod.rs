@@ -10,6 +10,8 @@ mod service;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ebb_tunnel::Time;
 use ebb_tunnel::packet::{Packet, icmp};
@@ -96,15 +98,22 @@ pub struct Flows {
     secret: [u8; 32],
     /// Buffers of the daemon's connections.
     control: Budget,
-    /// Flows that users may have, by the limits on open files and on memory.
+    /// Flows of all loops, and how many there may be by the limits on open files and on memory.
+    places: Arc<AtomicUsize>,
     limit: usize,
     refused: u64,
     asked: Vec<Asked>,
 }
 
 impl Flows {
-    /// No flows yet. `secret` must be random: sequence numbers hang on it.
-    pub fn new(budget: Budget, secret: [u8; 32], limit: usize, now: Time) -> Self {
+    /// No flows yet. Loops share `budget` and `places`. `secret` must be random: sequence numbers hang on it.
+    pub fn new(
+        budget: &Budget,
+        places: &Arc<AtomicUsize>,
+        secret: [u8; 32],
+        limit: usize,
+        now: Time,
+    ) -> Self {
         Self {
             flows: Table::default(),
             index: HashMap::new(),
@@ -113,8 +122,9 @@ impl Flows {
             touched: VecDeque::new(),
             peers: HashMap::new(),
             settings: Settings { mtu: MTU, ..Settings::default() },
-            budget,
+            budget: budget.clone(),
             control: Budget::new(CONTROL_MEMORY),
+            places: Arc::clone(places),
             secret,
             limit,
             refused: 0,
@@ -210,7 +220,7 @@ impl Flows {
         match answer(key.local) {
             Ok(Answer::Host) => self.connect(key, syn, cx),
             // Whatever users have taken, the daemon comes through: it is who ends a session.
-            Ok(Answer::Control) if self.flows.len() < self.limit + CONTROL_FLOWS => {
+            Ok(Answer::Control) if self.taken() < self.limit + CONTROL_FLOWS => {
                 self.serve_here(key, &syn, Service::control(), &self.control.clone(), cx);
             }
             Ok(Answer::Resolver) if !self.is_full(key.peer) => {
@@ -362,6 +372,7 @@ impl Flows {
             stage,
         });
         self.index.insert(key, handle);
+        self.places.fetch_add(1, Ordering::Relaxed);
         self.peers.entry(key.peer).or_default().flows += 1;
         handle
     }
@@ -369,7 +380,12 @@ impl Flows {
     /// Whether a user may have no more flows. One user's may take most of what there is, not all.
     fn is_full(&self, peer: PeerId) -> bool {
         let own = self.peers.get(&peer).map_or(0, |load| load.flows);
-        self.flows.len() >= self.limit || own >= self.limit / 4 * 3
+        self.taken() >= self.limit || own >= self.limit / 4 * 3
+    }
+
+    /// Flows of all loops.
+    fn taken(&self) -> usize {
+        self.places.load(Ordering::Relaxed)
     }
 
     fn touch(&mut self, handle: Handle) {
@@ -380,6 +396,7 @@ impl Flows {
 
     fn remove(&mut self, handle: Handle) -> Option<Flow> {
         let flow = self.flows.remove(handle)?;
+        self.places.fetch_sub(1, Ordering::Relaxed);
         self.index.remove(&flow.key);
         self.timers.remove(flow.timer);
         self.last = None;

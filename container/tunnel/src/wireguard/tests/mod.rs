@@ -121,7 +121,7 @@ fn received(
 ) -> Option<(PeerId, Vec<u8>)> {
     match endpoint.receive(&mut datagram.to_vec(), from.into(), now) {
         Received::Packet { peer, packet } => Some((peer, packet.bytes.to_vec())),
-        Received::Nothing => None,
+        Received::Stranger(_) | Received::Nothing => None,
     }
 }
 
@@ -345,4 +345,41 @@ proptest! {
         }
         prop_assert_eq!(received(&mut endpoint, raw.address, &bytes, NOW), None);
     }
+}
+
+#[test]
+fn of_endpoints_with_one_key_each_has_its_own_peers_and_indices() {
+    let key = PrivateKey::from_random([200; 32]);
+    let mut endpoints =
+        [0, 1, 2].map(|n| Endpoint::new(&key, 1420, start(NOW)).with_share(Share::new(n, 3).unwrap()));
+    for number in 2..40 {
+        let (mut raw, config) = Raw::new(number, &key);
+        let (owner, public) = (usize::from(number) % 3, config.key);
+        endpoints[owner].add(config).unwrap();
+        let mut initiation = raw.initiation();
+        let [first, ..] = &mut endpoints;
+        if owner == 0 {
+            assert_eq!(first.receive(&mut initiation, raw.address.into(), NOW), Received::Nothing);
+        } else {
+            assert_eq!(first.receive(&mut initiation, raw.address.into(), NOW), Received::Stranger(public));
+            assert!(outgoing(first).is_empty());
+            endpoints[owner].receive_vouched(&initiation, raw.address.into(), NOW);
+        }
+        let [response] = outgoing(&mut endpoints[owner]).try_into().unwrap();
+        assert!(raw.open(&response).0.is_some());
+        // What the peer answers with carries the index that the response named.
+        assert_eq!(usize::from(response[4]) % 3, owner);
+    }
+}
+
+#[test]
+fn a_share_keeps_all_of_an_index_but_what_tells_endpoints_apart() {
+    for (of, number) in (1..=128).flat_map(|of| (0..of).map(move |number| (of, number))) {
+        let share = Share::new(number, of).unwrap();
+        for low in 0..=255 {
+            let [marked, rest @ ..] = share.mark(u32::from_le_bytes([low, 1, 2, 3])).to_le_bytes();
+            assert_eq!((usize::from(marked) % of, rest), (number, [1, 2, 3]), "{number} of {of}: {low}");
+        }
+    }
+    assert_eq!(Share::new(2, 2), None);
 }

@@ -42,6 +42,15 @@ impl Storage {
         self.base.as_str().trim_end_matches('/')
     }
 
+    /// Whether the place is this blob, whatever the account is called: behind a private name or in an emulator its address is
+    /// another one.
+    #[must_use]
+    pub fn is_blob(&self, container: &str, blob: &str) -> bool {
+        let names = blob.split('/').map(encoded).collect::<Vec<_>>().join("/");
+        let path: Vec<String> = self.base.path().split('/').map(|part| encoded(&decoded(part))).collect();
+        !container.is_empty() && path.join("/").ends_with(&format!("/{}/{names}", encoded(container)))
+    }
+
     /// A request for `path` below the place, already encoded, with these pairs of a query.
     #[must_use]
     pub fn request(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Request {
@@ -77,6 +86,27 @@ pub fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     text.bytes().map(one).collect()
+}
+
+/// The text behind a part of a path.
+fn decoded(part: &str) -> String {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let number =
+            after.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        match number.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Azure's word for what is wrong.
@@ -118,5 +148,30 @@ mod tests {
     #[test]
     fn nothing_in_a_text_can_end_the_part_that_it_stands_in() {
         assert_eq!(encoded("a'b/c?d#e%f g&h=ü"), "a%27b%2Fc%3Fd%23e%25f%20g%26h%3D%C3%BC");
+    }
+
+    #[test]
+    fn a_blob_is_known_by_its_container_and_name_wherever_the_account_is() {
+        let azure = |url: &str| {
+            let mut base = Url::parse(url).unwrap();
+            base.set_query(None);
+            Storage {
+                client: Client::new(azure_core::http::Transport::default(), None),
+                base,
+                signature: None,
+            }
+        };
+        for url in [
+            "https://a.blob.core.windows.net/desired/team%20a/home.yaml",
+            "http://127.0.0.1:1/acc/desired/team a/home.yaml",
+        ] {
+            let storage = azure(url);
+            assert!(storage.is_blob("desired", "team a/home.yaml"), "{url}");
+            for (container, blob) in
+                [("desired", "home.yaml"), ("esired", "team a/home.yaml"), ("", ""), ("desired", "team a")]
+            {
+                assert!(!storage.is_blob(container, blob), "{url}: {container}, {blob}");
+            }
+        }
     }
 }

@@ -64,6 +64,9 @@ impl Endpoint {
             self.counters.unknown += 1;
             return;
         };
+        if !self.admits(id, path) {
+            return;
+        }
         let Some((peer, mut cx)) = self.shared(id, now) else { return };
         let Some(response) = peer.tunnel.respond(claim, &mut cx) else {
             self.counters.refused += 1;
@@ -76,6 +79,9 @@ impl Endpoint {
     }
 
     fn receive_response(&mut self, id: PeerId, index: u32, datagram: &[u8], path: Path, now: Time) {
+        if !self.admits(id, path) {
+            return;
+        }
         let (Some(message), Some((peer, mut cx))) = (datagram.as_array(), self.shared(id, now)) else {
             return;
         };
@@ -95,17 +101,27 @@ impl Endpoint {
     }
 
     #[cold]
-    pub(super) fn receive_cookie(&mut self, index: u32, datagram: &[u8], now: Time) {
+    pub(super) fn receive_cookie(&mut self, index: u32, datagram: &[u8], path: Path, now: Time) {
         let Some(id) = self.indices.owner(index) else {
             self.counters.unknown += 1;
             return;
         };
+        if !self.admits(id, path) {
+            return;
+        }
         let (Some(message), Some(peer)) = (datagram.as_array(), peer_mut(&mut self.slots, id)) else {
             return;
         };
         if !peer.tunnel.take_cookie(message, now) {
             self.counters.refused += 1;
         }
+    }
+
+    /// Whether the peer is heard from there; counted if not.
+    fn admits(&mut self, id: PeerId, path: Path) -> bool {
+        let admits = self.peer_mut(id).is_some_and(|peer| peer.admits(path.remote));
+        self.counters.foreign += u64::from(!admits);
+        admits
     }
 
     #[cold]

@@ -6,7 +6,7 @@ use std::process::Command;
 use ebb_desired_state::{MAX_BYTES, parse, parse_bytes};
 
 /// Bytes of data that a process may have here, the test's own copies of the documents included.
-const LIMIT: u64 = 512 << 20;
+const LIMIT: u64 = 256 << 20;
 
 fn ten_thousand_sessions() -> String {
     let mut text = String::from("version: 1\ndeployment: large\nusers:\n");

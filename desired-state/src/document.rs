@@ -101,7 +101,7 @@ pub struct User {
     /// SHA-256 of the user's API key, unique in the document. `None`: the user cannot call the API.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub api_key_sha256: Option<ApiKeyHash>,
-    /// Addresses from which the user may call the API; empty means from everywhere.
+    /// Networks from which the user may connect; empty means from everywhere.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub source_ips: Vec<IpNet>,
     /// From this moment on the user is treated as absent from every session.

@@ -89,7 +89,7 @@ record! {
         optional public_key "publicKey": PublicKey,
         /// SHA-256 of the user's API key, 64 hexadecimal digits. Without one the user cannot call the API.
         optional api_key_sha256 "apiKeySha256": ApiKeyHash,
-        /// Networks from which the user may call the API; without them, from everywhere.
+        /// Networks from which the user may connect, as the gateway sees them; without them, from everywhere.
         optional source_ips "sourceIps": List<IpNet, 1, 64>,
         /// From this moment on the user has no access, for example 2026-12-31T00:00:00Z.
         optional until "until": Timestamp,

@@ -2,4 +2,6 @@
 
 pub mod e2e;
 pub mod fake_arm;
+pub mod fake_blob;
+pub mod fake_github;
 pub mod sim;

@@ -34,6 +34,9 @@ pub struct Peer {
     pub public_key: PublicKey,
     /// The only inner source addresses that the user may send from, each a single host.
     pub addresses: Vec<IpAddr>,
+    /// Networks that the user's handshakes and packets have to come from, seen by the gateway. Empty: everywhere.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub source_ips: Vec<IpNet>,
 }
 
 /// Names that the gateway answers by itself, and whom it asks for all others.
@@ -73,7 +76,7 @@ impl fmt::Display for Digest {
 }
 
 impl Live {
-    /// The digest of this configuration. Order of peers and routes does not matter; the generation does not enter, so that a
+    /// The digest of this configuration. Order of peers, routes and source networks does not matter; the generation does not enter, so that a
     /// new generation with equal content is no reason to send anything.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -81,6 +84,7 @@ impl Live {
         canonical.generation = 0;
         canonical.peers.sort_by_key(|peer| peer.public_key);
         canonical.routes.sort();
+        canonical.peers.iter_mut().for_each(|peer| peer.source_ips.sort());
         // A struct of strings, numbers and sorted maps always serialises.
         let json = serde_json::to_vec(&canonical).unwrap_or_default();
         Digest(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())
@@ -96,6 +100,7 @@ mod tests {
             name: format!("user{seed}"),
             public_key: PublicKey::from([seed; 32]),
             addresses: vec![IpAddr::from([10, 8, 0, seed])],
+            source_ips: Vec::new(),
         }
     }
 
@@ -114,7 +119,9 @@ mod tests {
         let routed = Live { routes: vec!["10.0.0.0/8".parse().unwrap()], ..base.clone() };
         let mut named = base.clone();
         named.dns.names.insert("wiki".into(), vec![IpAddr::from([10, 0, 0, 7])]);
-        for other in [moved, routed, named] {
+        let mut confined = base.clone();
+        confined.peers[0].source_ips = vec!["203.0.113.0/24".parse().unwrap()];
+        for other in [moved, routed, named, confined] {
             assert_ne!(other.digest(), base.digest());
         }
     }

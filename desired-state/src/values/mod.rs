@@ -44,7 +44,8 @@ impl<T: Value, const MIN: usize, const MAX: usize> Value for List<T, MIN, MAX> {
                 "",
             );
         }
-        Some(Self(items(nodes, cx)))
+        // Whoever has a million too many needs no word about each, and no memory for it.
+        Some(Self(items(&nodes[..nodes.len().min(MAX)], cx)))
     }
 
     #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod difference;
 mod examples;
+mod memory;
 mod mutation;
 mod reject;
 mod schema;

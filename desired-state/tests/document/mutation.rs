@@ -208,14 +208,8 @@ fn damage(cases: u32) -> u32 {
 }
 
 #[test]
-fn a_damaged_document_is_either_understood_or_explained() {
-    let valid = damage(4000);
-    // Both must happen, or the mutations are too strong or too weak to show anything.
-    assert!((100..3900).contains(&valid), "{valid} of 4000 damaged documents were valid");
-}
-
-#[test]
-#[ignore = "takes about a minute; run it with the nightly tests"]
 fn a_hundred_thousand_damaged_documents_are_either_understood_or_explained() {
-    assert!(damage(100_000) > 1000);
+    let valid = damage(100_000);
+    // Both must happen, or the mutations are too strong or too weak to show anything.
+    assert!((2_500..97_500).contains(&valid), "{valid} of 100,000 damaged documents were valid");
 }

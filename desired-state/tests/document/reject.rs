@@ -113,7 +113,6 @@ fn a_document_beyond_the_size_limit_is_refused_unread() {
 }
 
 #[test]
-#[ignore = "takes several seconds without optimisation; run it with the nightly tests"]
 fn a_document_of_millions_of_values_is_refused_by_their_number() {
     let problems = refuse(format!("version: 1\nusers: [{}x]\n", "x,".repeat(2_000_000)).as_bytes());
     assert!(problems.to_string().contains("more than 1000000 values"));

@@ -1,5 +1,5 @@
 // Opens documents in the language server that editors use, and checks what people would see.
-// Run: npm install --no-package-lock && npm run check
+// Run: tests/editor
 
 import { spawn } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";

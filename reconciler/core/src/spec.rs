@@ -149,6 +149,7 @@ pub fn live(
                 name: user.name.to_string(),
                 public_key: keys.user(user)?,
                 addresses: vec![IpAddr::V4(v4), IpAddr::V6(v6)],
+                source_ips: user.source_ips.clone(),
             })
         })
         .collect();

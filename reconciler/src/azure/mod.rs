@@ -27,6 +27,7 @@ pub use cloud::{Cloud, Endpoints};
 pub use credential::CredentialKind;
 pub use settings::{AzureError, AzureSettings, Tags, address};
 pub use transport::Trust;
+pub(crate) use transport::http_client;
 
 /// A way into Azure.
 #[derive(Debug, Clone)]

@@ -42,6 +42,13 @@ impl Storage {
         self.base.as_str().trim_end_matches('/')
     }
 
+    /// Whether the place is this blob, whatever the account is called: behind a private name or in an emulator its address is
+    /// another one.
+    #[must_use]
+    pub fn is_blob(&self, container: &str, blob: &str) -> bool {
+        names(self.base.path(), container, blob)
+    }
+
     /// A request for `path` below the place, already encoded, with these pairs of a query.
     #[must_use]
     pub fn request(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Request {
@@ -77,6 +84,34 @@ pub fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     text.bytes().map(one).collect()
+}
+
+/// Whether a path ends with this container and this blob.
+fn names(path: &str, container: &str, blob: &str) -> bool {
+    let parts: Vec<String> = path.split('/').map(|part| encoded(&decoded(part))).collect();
+    let name = blob.split('/').map(encoded).collect::<Vec<_>>().join("/");
+    !container.is_empty() && parts.join("/").ends_with(&format!("/{}/{name}", encoded(container)))
+}
+
+/// The text behind a part of a path.
+fn decoded(part: &str) -> String {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let number =
+            after.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        match number.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Azure's word for what is wrong.
@@ -118,5 +153,17 @@ mod tests {
     #[test]
     fn nothing_in_a_text_can_end_the_part_that_it_stands_in() {
         assert_eq!(encoded("a'b/c?d#e%f g&h=ü"), "a%27b%2Fc%3Fd%23e%25f%20g%26h%3D%C3%BC");
+    }
+
+    #[test]
+    fn a_blob_is_known_by_its_container_and_name_wherever_the_account_is() {
+        for path in ["/desired/team%20a/home.yaml", "/account/desired/team a/home.yaml"] {
+            assert!(names(path, "desired", "team a/home.yaml"), "{path}");
+            for (container, blob) in
+                [("desired", "home.yaml"), ("esired", "team a/home.yaml"), ("", ""), ("desired", "team a")]
+            {
+                assert!(!names(path, container, blob), "{path}: {container}, {blob}");
+            }
+        }
     }
 }

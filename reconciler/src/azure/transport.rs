@@ -29,6 +29,11 @@ pub enum Trust {
 }
 
 pub(super) fn open(trust: Trust) -> Result<Transport, AzureError> {
+    Ok(Transport::new(Arc::new(http_client(trust)?)))
+}
+
+/// A client of HTTP with this crate's TLS, for services of others as well.
+pub(crate) fn http_client(trust: Trust) -> Result<reqwest::Client, AzureError> {
     let tls = |error: &dyn std::fmt::Display| AzureError::Tls(error.to_string());
     let mut roots = RootCertStore::empty();
     match trust {
@@ -55,7 +60,7 @@ pub(super) fn open(trust: Trust) -> Result<Transport, AzureError> {
         .map_err(|error| tls(&error))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let client = reqwest::Client::builder()
+    reqwest::Client::builder()
         .tls_backend_preconfigured(config)
         // A redirect would carry a token to somebody else.
         .redirect(reqwest::redirect::Policy::none())
@@ -63,6 +68,5 @@ pub(super) fn open(trust: Trust) -> Result<Transport, AzureError> {
         .timeout(ANSWER_WITHIN)
         .pool_idle_timeout(KEEP_IDLE)
         .build()
-        .map_err(|error| tls(&error))?;
-    Ok(Transport::new(Arc::new(client)))
+        .map_err(|error| tls(&error))
 }

@@ -196,7 +196,7 @@ pub(super) enum Command {
 pub(super) struct Run {
     #[command(flatten)]
     pub(super) settings: Settings,
-    /// Secret that senders of webhooks sign with. Without it, `/hooks/…` answer 404.
+    /// Secret that senders of webhooks sign with, and that Event Grid shows. Without it, `/hooks/…` answer 404.
     #[arg(long, env = "EBB_WEBHOOK_SECRET_FILE", value_name = "FILE")]
     pub(super) webhook_secret_file: Option<PathBuf>,
     /// Seconds after which a gateway that hears neither from the daemon nor from users ends itself.

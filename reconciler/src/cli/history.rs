@@ -15,6 +15,9 @@ use crate::store::Accepted;
 /// Digits of a revision in a table, as git abbreviates a commit.
 const SHOWN: usize = 12;
 
+/// Where the source's own name of a version stands: behind the revision.
+const VERSION_COLUMN: usize = 2;
+
 pub(super) async fn history(daemon: &Daemon, limit: usize, output: Output) -> Outcome {
     let revisions: Revisions =
         Api::open(daemon)?.get(&format!("/api/desired-state/history?limit={limit}")).await?;
@@ -28,6 +31,11 @@ pub(super) async fn history(daemon: &Daemon, limit: usize, output: Output) -> Ou
 fn render(revisions: &[Accepted]) -> String {
     let header = ["GENERATION", "REVISION", "ACCEPTED", "BY", "SIGNED", "PLAN", "CHANGES"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
+    // Only blobs have versions of their own.
+    let has_versions = revisions.iter().any(|accepted| accepted.provenance.version.is_some());
+    if has_versions {
+        rows[0].insert(VERSION_COLUMN, "VERSION".to_owned());
+    }
     rows.extend(revisions.iter().map(|accepted| {
         let provenance = &accepted.provenance;
         let changes = match (&provenance.restores, accepted.changes.as_slice()) {
@@ -36,7 +44,7 @@ fn render(revisions: &[Accepted]) -> String {
             (None, [only]) => only.clone(),
             (None, [first, more @ ..]) => format!("{first} and {} more", more.len()),
         };
-        vec![
+        let mut row = vec![
             format!("#{}", accepted.generation),
             short(&accepted.revision.0),
             format!("{:.0}", accepted.at),
@@ -44,7 +52,11 @@ fn render(revisions: &[Accepted]) -> String {
             provenance.signature.as_ref().map_or("-", |signature| signature.signer.as_str()).to_owned(),
             accepted.plan.to_string(),
             changes,
-        ]
+        ];
+        if has_versions {
+            row.insert(VERSION_COLUMN, provenance.version.as_deref().unwrap_or("-").to_owned());
+        }
+        row
     }));
     table(&rows)
 }

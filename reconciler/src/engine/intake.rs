@@ -212,3 +212,6 @@ async fn note(parts: &Parts, kind: NoteKind, outcome: Outcome, message: String) 
         tracing::warn!("{error}");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,10 +51,11 @@ pub struct App {
 ///
 /// `/livez`, `/readyz` and `/metrics` need no key; listen where only the machine itself or the cluster can reach them.
 ///
-/// `/hooks/…` need a signature instead of the key.
+/// `/hooks/…` need a signature instead of the key, and `/hooks/eventgrid` the webhook secret, because Event Grid signs nothing.
 pub fn router(app: App) -> Router {
     let hooks = Router::new()
         .route("/hooks/github", post(hooks::github))
+        .route("/hooks/eventgrid", post(hooks::event_grid).options(hooks::event_grid_validation))
         .route("/hooks/{sender}", post(hooks::generic))
         .layer(DefaultBodyLimit::max(hooks::LONGEST))
         .layer(from_fn_with_state(app.clone(), hooks::limit));

@@ -6,6 +6,7 @@ mod file;
 mod git;
 mod provenance;
 mod refusal;
+mod report;
 
 use async_trait::async_trait;
 use ebb_core::plan::Revision;
@@ -16,6 +17,7 @@ pub use file::{FileSource, revision_of};
 pub use git::{GitSettings, GitSource, Location, LocationError};
 pub use provenance::{Provenance, Signature, SignatureFormat};
 pub use refusal::{Reason, SourceError};
+pub use report::{Report, Standing};
 
 /// A place that holds the document.
 ///
@@ -58,13 +60,19 @@ pub trait Source: Send + Sync {
     ///
     /// # Errors
     /// When it cannot be written there.
-    async fn report(&self, revision: &Revision, deployment: &str, text: &str) -> Result<(), SourceError> {
-        let _ = (revision, deployment, text);
+    async fn report(&self, report: &Report) -> Result<(), SourceError> {
+        let _ = report;
         Ok(())
     }
 
     /// Whether every version has to carry a signature that is trusted.
     fn verifies(&self) -> bool {
+        false
+    }
+
+    /// Whether the document is this blob of a storage account; others have other documents' events sent here.
+    fn is_blob(&self, container: &str, blob: &str) -> bool {
+        let _ = (container, blob);
         false
     }
 

@@ -20,6 +20,9 @@ pub struct Provenance {
     /// The signature that was checked. `None` when none was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signature>,
+    /// What the source itself calls this version, where that is not its revision: of a blob its version id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Who sent it through the API, in the words of the audit log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,

@@ -49,6 +49,12 @@ impl<'w> Repository<'w> {
         self.world.path("repositories/vpn.git").display().to_string()
     }
 
+    /// A path in the world's own directory, where the keys are.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.world.path(name)
+    }
+
     /// Runs git in the clone.
     pub fn git(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("git");

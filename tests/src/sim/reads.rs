@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_core::action::Plan;
 use ebb_core::evidence::{Evidence, Place, Report as Evident};
+use ebb_core::forecast::{Foreseen, forecast};
 use ebb_core::observed::{Observed, Phase};
 use ebb_core::plan::{self, Inputs, Report};
 use ebb_desired_state::SessionName;
@@ -85,6 +86,26 @@ impl World {
         let planned = self.plan(&daemon);
         self.daemon = Some(daemon);
         planned
+    }
+
+    /// What time alone will bring until `until`.
+    pub fn foresee(&mut self, until: Timestamp) -> Option<Vec<Foreseen>> {
+        let seed = self.rng.random();
+        let (now, daemon) = (self.clock(), self.daemon.as_ref()?);
+        Some(forecast(
+            &Inputs {
+                desired: daemon.desired.as_ref()?,
+                records: &daemon.records,
+                observed: daemon.observed.as_ref(),
+                evidence: &daemon.evidence,
+                keys: &self.store.keys,
+                in_flight: &daemon.in_flight(),
+                approved: self.store.approved.as_ref(),
+                seed,
+                now,
+            },
+            until,
+        ))
     }
 
     fn plan(&mut self, daemon: &Daemon) -> Option<(Plan, Report)> {

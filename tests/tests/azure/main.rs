@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its world is not as it says")]
 
 mod azurite;
+mod blob;
 mod npm;
 mod provider;
 mod sdk;

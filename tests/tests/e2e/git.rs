@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::{home, world};
 
 /// Options for a repository over HTTP that is looked at every second.
-fn options(world: &World, repository: &Repository<'_>, signers: Option<&str>) -> Vec<String> {
+pub fn options(world: &World, repository: &Repository<'_>, signers: Option<&str>) -> Vec<String> {
     let token = world.path("token");
     fs::write(&token, format!("{TOKEN}\n")).unwrap();
     let url = repository.http_url();
@@ -23,7 +23,8 @@ fn options(world: &World, repository: &Repository<'_>, signers: Option<&str>) ->
     fixed.into_iter().chain(signers).map(str::to_owned).collect()
 }
 
-fn start<'w>(world: &'w World, options: &[String]) -> Daemon<'w> {
+/// A daemon with these options.
+pub fn start<'w>(world: &'w World, options: &[String]) -> Daemon<'w> {
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     Daemon::start(world, &options)
 }
@@ -34,7 +35,8 @@ fn condition(status: &StatusView, kind: ConditionKind) -> Option<(Status, String
     found.map(|condition| (condition.status, condition.reason.clone()))
 }
 
-fn await_condition(daemon: &Daemon<'_>, kind: ConditionKind, status: Status, reason: &str) -> StatusView {
+/// Waits until a condition of the deployment is as it should be.
+pub fn await_condition(daemon: &Daemon<'_>, kind: ConditionKind, status: Status, reason: &str) -> StatusView {
     eventually(&format!("{} is {status:?} ({reason})", kind.as_str()), SOON, || {
         let seen = daemon.status();
         if condition(&seen, kind) == Some((status, reason.to_owned())) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its world is not as it says")]
 
 mod azure;
+mod blob;
 mod commands;
 mod connect;
 mod crash;
@@ -17,6 +18,9 @@ mod interop;
 mod metrics;
 mod privileges;
 mod secrets;
+mod sources;
+mod statuses;
+mod tags;
 mod traffic;
 mod webhook;
 

@@ -13,11 +13,13 @@ use crate::{home, world};
 
 const SECRET: &str = "It's a Secret to Everybody";
 
-/// What GitHub sends, without most of what it tells of the repository and its people.
+/// GitHub's published example of a push (github.com/octokit/webhooks), without most of the addresses of repository and people.
+const PUSH: &str = include_str!("github-push.json");
+
+/// The example, about these commits.
 fn payload(before: &str, after: &str) -> String {
-    format!(
-        r#"{{"ref":"refs/heads/main","before":"{before}","after":"{after}","forced":false,"repository":{{"full_name":"acme/vpn"}}}}"#
-    )
+    let published = ["6113728f27ae82c7b1a177c8d03f9e96e0adf246", "0000000000000000000000000000000000000000"];
+    PUSH.replace(published[0], before).replace(published[1], after)
 }
 
 fn signature(secret: &str, signed: &str) -> String {

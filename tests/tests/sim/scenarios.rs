@@ -54,7 +54,9 @@ scenarios! {
     a_gateway_breaks
     a_gateway_vanishes
     a_lease_ends
+    a_plan_of_what_time_brings
     a_renamed_session
+    an_earlier_document_comes_back
     answers_get_lost
     capacity_sessions
     capacity_users
@@ -84,7 +86,9 @@ scenarios! {
     one_session_per_user
     open_connection_is_use
     schedule
+    schedule_and_the_missing_hour
     schedule_and_the_repeated_hour
+    source_networks_change
     suspended_by_an_operator
     suspended_deployment
     suspended_session

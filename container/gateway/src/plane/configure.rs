@@ -94,6 +94,7 @@ impl Plane {
             // Everything that could be refused here was checked before.
             match id {
                 Ok(id) => {
+                    self.link.tunnel.set_source_ips(id, peer.source_ips.clone());
                     peers.insert(peer.public_key, id);
                 }
                 Err(error) => tracing::error!(%error, "a checked peer was refused"),

@@ -226,6 +226,7 @@ mod tests {
             name: format!("user-{n}"),
             public_key: PrivateKey::from_random([*n; 32]).public(),
             addresses: vec![[10, 8, 0, *n].into()],
+            source_ips: Vec::new(),
         };
         Live { peers: peers.iter().map(peer).collect(), ..Live::default() }
     }

@@ -163,6 +163,40 @@ fn a_users_address_can_move_to_another_user() {
 }
 
 #[test]
+fn a_user_is_heard_from_listed_networks_alone_and_the_daemon_from_everywhere() {
+    let Some(bed) = bed() else { return };
+    let port = echo_server(&bed);
+    let _gateway = bed.start();
+    let mut daemon = Daemon::new(&bed);
+    let confined = |generation, networks: &[&str]| {
+        let mut live = live(generation, &[2]);
+        live.peers[0].source_ips = networks.iter().map(|network| network.parse().unwrap()).collect();
+        live
+    };
+    daemon.configure(&confined(1, &["198.51.100.0/24"]));
+    let mut user = user(&bed, 2);
+    let now = user.now();
+    user.client.initiate(now);
+    user.during(std::time::Duration::from_millis(500));
+    assert_eq!(user.client.last_handshake(), None);
+    assert_eq!(daemon.telemetry().peers[0].endpoint, None);
+
+    daemon.configure(&confined(2, &["198.51.100.0/24", "172.31.1.2/32"]));
+    let id = user.connect((SERVER_V4, port));
+    assert_eq!(user.echo(id, b"hello"), b"hello");
+
+    daemon.configure(&confined(3, &["198.51.100.0/24"]));
+    user.write(id, b"after");
+    user.during(std::time::Duration::from_millis(500));
+    assert_eq!(user.read(id), b"");
+    let [out] = daemon.telemetry().peers.try_into().unwrap();
+    assert_eq!(out.endpoint, None);
+
+    daemon.configure(&confined(4, &[]));
+    user.until("the connection goes on", |host| (host.read(id) == b"after").then_some(()));
+}
+
+#[test]
 fn telemetry_counts_data_and_open_connections_and_nothing_else() {
     let Some(bed) = bed() else { return };
     let port = echo_server(&bed);

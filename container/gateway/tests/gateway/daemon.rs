@@ -81,6 +81,7 @@ pub fn live(generation: u64, users: &[u8]) -> Live {
                 name: format!("user{user}"),
                 public_key: key(*user).public(),
                 addresses: addresses(*user).to_vec(),
+                source_ips: Vec::new(),
             })
             .collect(),
         routes: routes.iter().map(|route| route.parse().unwrap()).collect(),

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use ebb_wire::{PrivateKey, PublicKey};
 use hashbrown::HashMap;
+use ipnet::IpNet;
 
 pub use message::OVERHEAD;
 pub use peer::{Addresses, Path, PeerConfig, PeerId, Statistics};
@@ -143,6 +144,7 @@ impl Endpoint {
             key: config.key,
             tunnel: Tunnel::new(remote, config.key.as_bytes(), config.keepalive),
             addresses: Addresses::Hosts(Vec::new()),
+            source_ips: Vec::new(),
             path: config.endpoint.map(Path::from),
             timer: self.timers.insert(id),
             armed: None,
@@ -176,6 +178,15 @@ impl Endpoint {
         self.check_addresses(&addresses, Some(id))?;
         self.assign_addresses(id, addresses);
         Ok(())
+    }
+
+    /// Hears a peer only from these networks; from everywhere when there is none, as at the start. Handshakes and data from
+    /// elsewhere are dropped before anything is computed or remembered, and nothing is sent to where the peer was if that is
+    /// not among them. Its sessions stay: it goes on from an address that is.
+    pub fn set_source_ips(&mut self, id: PeerId, networks: Vec<IpNet>) {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.set_source_ips(networks);
+        }
     }
 
     /// Sends to another address from here on, until the peer is heard from somewhere else.
@@ -215,7 +226,7 @@ impl Endpoint {
     pub fn receive<'a>(&mut self, datagram: &'a mut [u8], path: Path, now: Time) -> Received<'a> {
         match Kind::of(datagram) {
             Some(Kind::Data(index)) => return self.receive_data(index, datagram, path, now),
-            Some(Kind::Cookie(index)) => self.receive_cookie(index, datagram, now),
+            Some(Kind::Cookie(index)) => self.receive_cookie(index, datagram, path, now),
             Some(kind) => return self.receive_handshake(kind, datagram, path, now),
             None => self.counters.invalid += 1,
         }
@@ -235,6 +246,10 @@ impl Endpoint {
             return Received::Nothing;
         };
         let Some(peer) = peer_mut(&mut self.slots, id) else { return Received::Nothing };
+        if !peer.admits(path.remote) {
+            self.counters.foreign += 1;
+            return Received::Nothing;
+        }
         let Some(opened) = peer.tunnel.open(index, datagram, now) else {
             self.counters.refused += 1;
             return Received::Nothing;

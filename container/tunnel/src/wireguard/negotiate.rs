@@ -28,7 +28,7 @@ impl Endpoint {
         path: Path,
         now: Time,
     ) -> Received<'static> {
-        if !self.admits(kind, datagram, path, now) {
+        if !self.passes(kind, datagram, path, now) {
             return Received::Nothing;
         }
         match kind {
@@ -46,7 +46,7 @@ impl Endpoint {
     }
 
     /// Whether a handshake message is worth what it costs to look into.
-    fn admits(&mut self, kind: Kind, datagram: &[u8], path: Path, now: Time) -> bool {
+    fn passes(&mut self, kind: Kind, datagram: &[u8], path: Path, now: Time) -> bool {
         if !self.gate.has_mac1(datagram) {
             self.counters.invalid += 1;
             return false;
@@ -87,6 +87,9 @@ impl Endpoint {
             self.counters.unknown += 1;
             return Received::Stranger(claim.initiator);
         };
+        if !self.admits(id, path) {
+            return Received::Nothing;
+        }
         let Some((peer, mut cx)) = self.shared(id, now) else { return Received::Nothing };
         let Some(response) = peer.tunnel.respond(claim, &mut cx) else {
             self.counters.refused += 1;
@@ -103,6 +106,9 @@ impl Endpoint {
         let (Some(message), Some(id)) = (datagram.as_array(), self.indices.owner(index)) else {
             return Received::Nothing;
         };
+        if !self.admits(id, path) {
+            return Received::Nothing;
+        }
         let Some((peer, mut cx)) = self.shared(id, now) else { return Received::Nothing };
         if !peer.tunnel.complete(index, message, &mut cx) {
             self.counters.refused += 1;
@@ -121,17 +127,27 @@ impl Endpoint {
     }
 
     #[cold]
-    pub(super) fn receive_cookie(&mut self, index: u32, datagram: &[u8], now: Time) {
+    pub(super) fn receive_cookie(&mut self, index: u32, datagram: &[u8], path: Path, now: Time) {
         let Some(id) = self.indices.owner(index) else {
             self.counters.unknown += 1;
             return;
         };
+        if !self.admits(id, path) {
+            return;
+        }
         let (Some(message), Some(peer)) = (datagram.as_array(), peer_mut(&mut self.slots, id)) else {
             return;
         };
         if !peer.tunnel.take_cookie(message, now) {
             self.counters.refused += 1;
         }
+    }
+
+    /// Whether the peer is heard from there; counted if not.
+    fn admits(&mut self, id: PeerId, path: Path) -> bool {
+        let admits = self.peer_mut(id).is_some_and(|peer| peer.admits(path.remote));
+        self.counters.foreign += u64::from(!admits);
+        admits
     }
 
     #[cold]

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ebb_wire::PublicKey;
+use ipnet::IpNet;
 
 use super::tunnel::Tunnel;
 use crate::Time;
@@ -92,12 +93,16 @@ pub struct Statistics {
     pub sent_bytes: u64,
     /// Inner packets with a source address that is not the peer's.
     pub wrong_source: u64,
+    /// Datagrams from outside of the peer's [source networks](super::Endpoint::set_source_ips).
+    pub foreign: u64,
 }
 
 pub(super) struct Peer {
     pub key: PublicKey,
     pub tunnel: Tunnel,
     pub addresses: Addresses,
+    /// Networks from which the peer is heard; empty: all of them.
+    pub source_ips: Vec<IpNet>,
     pub path: Option<Path>,
     pub timer: TimerId,
     /// When the timer will be looked at.
@@ -113,6 +118,29 @@ impl Peer {
         if self.path != Some(path) {
             self.path = Some(path);
             self.statistics.endpoint = Some(path.remote);
+        }
+    }
+
+    /// Whether the peer is heard from an outer address; counted if not.
+    #[inline]
+    pub fn admits(&mut self, remote: SocketAddr) -> bool {
+        let admits = self.source_ips.is_empty() || self.is_listed(remote);
+        self.statistics.foreign += u64::from(!admits);
+        admits
+    }
+
+    fn is_listed(&self, remote: SocketAddr) -> bool {
+        let address = remote.ip().to_canonical();
+        self.source_ips.iter().any(|network| network.contains(&address))
+    }
+
+    /// Hears the peer from these networks alone. A path that leads elsewhere is forgotten.
+    pub fn set_source_ips(&mut self, source_ips: Vec<IpNet>) {
+        self.source_ips = source_ips;
+        let is_foreign = |path: &Path| !self.source_ips.is_empty() && !self.is_listed(path.remote);
+        if self.path.as_ref().is_some_and(is_foreign) {
+            self.path = None;
+            self.statistics.endpoint = None;
         }
     }
 

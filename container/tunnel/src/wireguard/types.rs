@@ -67,6 +67,8 @@ pub struct Counters {
     pub challenged: u64,
     /// Handshakes of an address that sends too many in spite of its cookie.
     pub limited: u64,
+    /// Of a peer, from outside of its source networks.
+    pub foreign: u64,
     /// Inner packets that were no IP packet or came from an address that is not the peer's.
     pub wrong_source: u64,
 }

@@ -220,6 +220,7 @@ impl Default for Setup {
             name: user.into(),
             public_key: PublicKey::from([n; 32]),
             addresses: vec![IpAddr::from([10, 8, 0, n]), ip(&format!("fd65:6262:0:1::{n}"))],
+            source_ips: Vec::new(),
         };
         Self {
             session: "alice-east".into(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ebb_tunnel::Time;
 use hmac::{Hmac, Mac as _};
 use jiff::{SignedDuration, Timestamp};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 /// An organisation that pushes all the time stays below one delivery a second; a release pushes dozens of tags at once.
@@ -82,6 +82,12 @@ impl Guard {
         }
         bucket.left = bucket.left.checked_sub(1).ok_or(ONE_MORE_AFTER)?;
         Ok(())
+    }
+
+    /// Whether a sender that signs nothing knows the secret. Comparing hashes leaks nothing about it, however long the comparison
+    /// takes.
+    pub(super) fn knows(&self, secret: &str) -> bool {
+        Sha256::digest(&*self.secret) == Sha256::digest(secret)
     }
 
     /// Judges a delivery of GitHub: the body is signed (`X-Hub-Signature-256`).
@@ -215,6 +221,17 @@ mod tests {
         let later = Time::ZERO + Duration::from_secs(10);
         let admitted = (0..1000).filter(|_| guard.admit(fast, later).is_ok()).count();
         assert_eq!(admitted, 10);
+    }
+
+    #[test]
+    fn only_the_whole_secret_is_the_secret() {
+        let guard = guard();
+        assert!(guard.knows("It's a Secret to Everybody"));
+        for wrong in
+            ["", "It's a Secret to Everybod", "It's a Secret to Everybody ", "it's a Secret to Everybody"]
+        {
+            assert!(!guard.knows(wrong), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A delivery is a hint and nothing else. What it says is not read: it only brings the next fetch forward, and the fetch decides.
 
+mod event_grid;
 mod guard;
 
 use std::fs;
@@ -21,6 +22,8 @@ use zeroize::Zeroizing;
 use self::guard::{Accepted, Guard, Refused};
 use super::{App, Problem};
 use crate::clock;
+
+pub(super) use self::event_grid::{deliver as event_grid, validate as event_grid_validation};
 
 /// Bytes of a delivery that are read.
 pub(super) const LONGEST: usize = 5_000_000;

@@ -8,6 +8,9 @@ mod location;
 mod notes;
 mod program;
 mod settings;
+#[cfg(feature = "azure")]
+mod status;
+mod tag;
 mod verify;
 
 use std::ffi::OsString;
@@ -28,7 +31,7 @@ use zeroize::Zeroizing;
 use self::location::is_commit;
 use self::program::{Config, Ended, Programs, Variables};
 use self::verify::{Said, Trust};
-use super::{Base, Fetched, Provenance, Reason, Signature, Source, SourceError};
+use super::{Base, Fetched, Provenance, Reason, Report, Signature, Source, SourceError};
 
 pub use location::{Location, LocationError, Reference, Transport};
 pub use settings::GitSettings;
@@ -55,6 +58,8 @@ pub struct GitSource {
     ssh_command: Option<OsString>,
     allow_rewind: bool,
     report: bool,
+    #[cfg(feature = "azure")]
+    statuses: Option<status::Statuses>,
     poll: Duration,
     /// Two fetches into one repository would disturb each other.
     turn: Mutex<()>,
@@ -86,12 +91,14 @@ impl GitSource {
     /// The document at `location`; what is fetched is kept in `state`.
     ///
     /// # Errors
-    /// When the directory cannot be made.
+    /// When the directory cannot be made, or commit statuses cannot be set as the settings want them.
     pub fn open(location: Location, settings: &GitSettings, state: &Path) -> io::Result<Self> {
         let directory = state.join("git");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         let ssh_command = (location.transport == Transport::Ssh)
             .then(|| ssh_command(settings.git_ssh_key.as_deref(), settings.git_known_hosts.as_deref()));
+        #[cfg(feature = "azure")]
+        let statuses = status::Statuses::open(&location, settings)?;
         Ok(Self {
             location,
             programs: Programs { directory: directory.canonicalize()? },
@@ -103,6 +110,8 @@ impl GitSource {
             ssh_command: ssh_command.transpose()?,
             allow_rewind: settings.git_allow_rewind,
             report: settings.git_report,
+            #[cfg(feature = "azure")]
+            statuses,
             poll: Duration::from_secs(settings.git_poll),
             turn: Mutex::default(),
             is_suspect: AtomicBool::new(false),
@@ -177,14 +186,28 @@ impl GitSource {
         if !matches!(self.location.transport, Transport::Https | Transport::Http) {
             return Ok(None);
         }
-        // Read every time: tokens of apps are replaced every hour.
-        let token = fs::read_to_string(file).map(Zeroizing::new);
-        let token = token.map_err(|error| self.failed(format!("cannot read {}: {error}", file.display())))?;
+        let token = self.read_token(file)?;
         let pair = Zeroizing::new(format!("x-access-token:{}", token.trim()));
         let header = format!("Authorization: Basic {}", BASE64.encode(pair.as_bytes()));
         let host: String =
             self.location.repository.splitn(4, '/').take(3).map(|part| format!("{part}/")).collect();
         Ok(Some((format!("http.{host}.extraHeader"), header.into())))
+    }
+
+    /// Reads it every time: tokens of apps are replaced every hour.
+    fn read_token(&self, file: &Path) -> Result<Zeroizing<String>, SourceError> {
+        let token = fs::read_to_string(file).map(Zeroizing::new);
+        token.map_err(|error| self.failed(format!("cannot read {}: {error}", file.display())))
+    }
+
+    #[cfg(feature = "azure")]
+    async fn set_status(&self, report: &Report) -> Result<(), SourceError> {
+        let (Some(statuses), Some(file)) = (&self.statuses, &self.token_file) else { return Ok(()) };
+        let token = self.read_token(file)?;
+        let set = statuses.set(token.trim(), report).await;
+        set.map_err(|why| {
+            self.error(Reason::FetchFailed, format!("no commit status: {why}"), Some(&report.revision.0))
+        })
     }
 
     async fn bring_tip(&self, base: Option<&str>) -> Result<String, SourceError> {
@@ -271,8 +294,14 @@ impl GitSource {
         let mut next = || fields.next().unwrap_or_default();
         let (author, authored_at, subject) = (one_line(next()), next().parse().ok(), one_line(next()));
         let said = Said { verdict: next(), signer: next(), key: next() };
-        let signature =
-            if self.trust.is_asked_for() { Some(self.signature(tip, &said).await?) } else { None };
+        let signature = if self.trust.is_asked_for() {
+            match self.tag_signature(tip, &config, &variables).await? {
+                Some(of_tag) => Some(of_tag),
+                None => Some(self.signature(tip, &said).await?),
+            }
+        } else {
+            None
+        };
         Ok(Provenance {
             author: Some(author),
             authored_at,
@@ -351,11 +380,23 @@ impl Source for GitSource {
     }
 
     fn reports(&self) -> bool {
+        #[cfg(feature = "azure")]
+        if self.statuses.is_some() {
+            return true;
+        }
         self.report
     }
 
-    async fn report(&self, revision: &Revision, deployment: &str, text: &str) -> Result<(), SourceError> {
-        self.note(&revision.0, deployment, text).await
+    async fn report(&self, report: &Report) -> Result<(), SourceError> {
+        // One must not keep the other from being tried.
+        #[cfg(feature = "azure")]
+        let set = self.set_status(report).await;
+        if self.report {
+            self.note(&report.revision.0, &report.deployment, &report.text).await?;
+        }
+        #[cfg(feature = "azure")]
+        set?;
+        Ok(())
     }
 
     fn verifies(&self) -> bool {

@@ -23,6 +23,18 @@ pub struct GitSettings {
     /// Write on each commit what became of it, as a note in refs/notes/ebb/DEPLOYMENT. The token or key needs to write.
     #[arg(long, env = "EBB_GIT_REPORT")]
     pub git_report: bool,
+    /// Set a commit status at GitHub on each commit, with the context ebb/DEPLOYMENT. The token needs to write statuses.
+    #[cfg(feature = "azure")]
+    #[arg(long, env = "EBB_GIT_COMMIT_STATUS")]
+    pub git_commit_status: bool,
+    /// GitHub's API, where it is not the one that belongs to the repository's host.
+    #[cfg(feature = "azure")]
+    #[arg(long, env = "EBB_GIT_API", value_name = "URL")]
+    pub git_api: Option<String>,
+    /// Where a commit status leads people, for example a dashboard.
+    #[cfg(feature = "azure")]
+    #[arg(long, env = "EBB_GIT_STATUS_URL", value_name = "URL")]
+    pub git_status_url: Option<String>,
     /// Seconds between two looks at the repository.
     #[arg(long, env = "EBB_GIT_POLL_SECONDS", default_value_t = 60, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]

@@ -1,10 +1,12 @@
 //! Against real repositories, with the git program on both sides.
 
+mod tags;
+
 use std::path::Path;
 use std::process::Command;
 
 use super::*;
-use crate::source::SignatureFormat;
+use crate::source::{SignatureFormat, Standing};
 
 const DOCUMENT: &str = "desired-state.yaml";
 
@@ -323,6 +325,17 @@ async fn a_commit_that_a_trusted_openpgp_key_signed_is_brought_and_no_other() {
     assert_eq!(text(&source, None).await, Err(Reason::Untrusted));
 }
 
+fn report(revision: &Revision, deployment: &str, text: &str) -> Report {
+    let (revision, deployment) = (revision.clone(), deployment.to_owned());
+    Report {
+        revision,
+        deployment,
+        standing: Standing::Pending,
+        summary: String::new(),
+        text: text.to_owned(),
+    }
+}
+
 #[tokio::test]
 async fn what_became_of_a_commit_is_noted_on_it() {
     let world = World::new();
@@ -332,9 +345,9 @@ async fn what_became_of_a_commit_is_noted_on_it() {
     assert!(source.reports() && !world.plain().reports());
     let note = |commit: &str| world.git(&["notes", "--ref=ebb/home", "show", commit]);
     let (revision, other) = (source.fetch(None).await.unwrap().revision, "ebb/prod");
-    source.report(&revision, "home", "on the way").await.unwrap();
+    source.report(&report(&revision, "home", "on the way")).await.unwrap();
     assert_eq!(note(&first), "on the way");
-    source.report(&revision, "home", "settled").await.unwrap();
+    source.report(&report(&revision, "home", "settled")).await.unwrap();
     assert_eq!(note(&first), "settled");
 
     // A copy that was lost takes no earlier note with it.
@@ -342,8 +355,8 @@ async fn what_became_of_a_commit_is_noted_on_it() {
     let second = world.commit("two", &[]);
     let source = world.source("?ref=main", &settings);
     let revision = source.fetch(None).await.unwrap().revision;
-    source.report(&revision, "home", "refused").await.unwrap();
-    source.report(&revision, "prod", "of another deployment").await.unwrap();
+    source.report(&report(&revision, "home", "refused")).await.unwrap();
+    source.report(&report(&revision, "prod", "of another deployment")).await.unwrap();
     assert_eq!((note(&first), note(&second)), ("settled".to_owned(), "refused".to_owned()));
     assert_eq!(world.git(&["notes", &format!("--ref={other}"), "show", &second]), "of another deployment");
 }

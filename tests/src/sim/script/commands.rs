@@ -1,5 +1,6 @@
 //! What the commands of a scenario do.
 
+use ebb_core::forecast::Foreseen;
 use ebb_core::names::{Generation, Hash};
 use ebb_core::operator::Wish;
 use ebb_core::outcome::Class;
@@ -204,6 +205,15 @@ impl Script {
                 let plan = self.world.preview().map(|(plan, _)| plan.to_string());
                 let plan = plan.ok_or("there is no daemon or no document")?;
                 self.say(plan.trim_end());
+            }
+            ["plan", ahead] => {
+                self.look(&["plan"])?;
+                let until = self.world.clock() + duration(ahead)?;
+                let foreseen = self.world.foresee(until).ok_or("there is no daemon or no document")?;
+                for Foreseen(note) in foreseen {
+                    let session = note.session.as_ref().map(ToString::to_string).unwrap_or_default();
+                    self.say(&format!("  {:.0} {session}: {}", note.at, note.message));
+                }
             }
             ["status"] => {
                 let status = print::status(&self.world)?;

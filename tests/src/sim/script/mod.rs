@@ -65,6 +65,7 @@ resume SESSION                        the same
 detach SESSION REASON, adopt SESSION  the same
 approve                               approves the teardowns of the document in force
 plan                                  what a pass would do now
+plan DURATION                         the same, and what time alone will bring until then
 status                                every session
 explain SESSION                       why it is where it is
 groups                                what the provider really has

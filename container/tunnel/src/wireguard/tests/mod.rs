@@ -1,6 +1,7 @@
 mod flood;
 mod interop;
 mod rules;
+mod sources;
 
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519;

@@ -57,10 +57,11 @@ CUSTOM: dict[str, tuple[set[str], set[str | None]]] = {
             "Microsoft.Network/virtualNetworks/subnets/join/action",
             "Microsoft.Network/virtualNetworks/joinLoadBalancer/action",
             "Microsoft.Network/loadBalancers/read",
-            "Microsoft.Network/loadBalancers/backendAddressPools/read",
-            "Microsoft.Network/loadBalancers/backendAddressPools/write",
+            "Microsoft.Network/loadBalancers/write",
+            "Microsoft.Network/publicIPAddresses/read",
+            "Microsoft.Network/publicIPAddresses/join/action",
         },
-        {"Microsoft.Network/virtualNetworks", "Microsoft.Network/loadBalancers"},
+        {"Microsoft.Network/virtualNetworks", "Microsoft.Network/loadBalancers", "Microsoft.Network/publicIPAddresses"},
     ),
 }
 ASSIGNMENT = "Microsoft.Authorization/roleAssignments@"

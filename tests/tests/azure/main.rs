@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its world is not as it says")]
 
 mod azurite;
+mod doctor;
+mod measure;
 mod npm;
 mod provider;
 mod sdk;

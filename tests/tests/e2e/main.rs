@@ -6,6 +6,7 @@ mod azure;
 mod commands;
 mod connect;
 mod crash;
+mod doctor;
 mod document;
 mod doubt;
 mod egress;
@@ -18,6 +19,7 @@ mod metrics;
 mod privileges;
 mod secrets;
 mod traffic;
+mod vnet;
 mod webhook;
 
 use ebb_tests::e2e::World;

@@ -221,6 +221,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (forGate
           'Microsoft.Network/loadBalancers/write'
           'Microsoft.Network/publicIPAddresses/read'
           'Microsoft.Network/publicIPAddresses/join/action'
+          'Microsoft.Authorization/permissions/read'
         ]
         notActions: []
         dataActions: []

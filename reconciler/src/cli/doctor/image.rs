@@ -50,7 +50,7 @@ impl<'a> Image<'a> {
 #[derive(Deserialize)]
 struct Token {
     #[serde(alias = "token", alias = "access_token", alias = "refresh_token")]
-    value: Zeroizing<String>,
+    value: String,
 }
 
 pub(super) async fn examine(azure: &Azure, name: &str) -> Finding {
@@ -143,7 +143,7 @@ async fn token(azure: &Azure, image: &Image<'_>, challenge: &str) -> Option<Zero
     }
     let url: Url = format!("{realm}?service={}&scope={}", encoded(&service), encoded(&scope)).parse().ok()?;
     let answer = azure.anonymous().send(Request::new(url, Method::Get)).await.ok()?;
-    serde_json::from_slice::<Token>(&answer.body).ok().map(|token| token.value)
+    serde_json::from_slice::<Token>(&answer.body).ok().map(|token| Zeroizing::new(token.value))
 }
 
 async fn form_answer(azure: &Azure, url: &str, form: &str) -> Option<Zeroizing<String>> {
@@ -151,7 +151,7 @@ async fn form_answer(azure: &Azure, url: &str, form: &str) -> Option<Zeroizing<S
     header(&mut request, "content-type", "application/x-www-form-urlencoded");
     request.set_body(form.as_bytes().to_vec());
     let answer = azure.anonymous().send(request).await.ok()?;
-    serde_json::from_slice::<Token>(&answer.body).ok().map(|token| token.value)
+    serde_json::from_slice::<Token>(&answer.body).ok().map(|token| Zeroizing::new(token.value))
 }
 
 #[cfg(test)]

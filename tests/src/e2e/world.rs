@@ -322,6 +322,8 @@ fn wire_private(inside: &Namespace, host: &Namespace, internet: &Namespace) {
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     inside.connect(("eth0", &addresses), host, ("inside", &["10.1.0.1/24"]));
     inside.connect(("outside", &["45.45.46.2/24"]), internet, ("inside", &["45.45.46.1/24"]));
+    // An address that goes would take the others of its network with it.
+    inside.sysctl("net/ipv4/conf/all/promote_secondaries", "1");
     inside.ip("route add default via 45.45.46.1");
     inside.sysctl("net/ipv4/ping_group_range", "0 2147483647");
 }

@@ -132,7 +132,7 @@ async fn registry() -> String {
             ("/oauth2/token", _) if body.contains("refresh_token=for-refreshing") => {
                 r#"{"access_token":"for-reading"}"#.into_response()
             }
-            (path, Some("Bearer for-reading")) => match path.strip_prefix("/v2/ebb-gateway/manifests/") {
+            (path, Some("Bearer for-reading")) if !path.starts_with("/v2/closed/") => match path.strip_prefix("/v2/ebb-gateway/manifests/") {
                 Some("arm") => r#"{"manifests":[{"platform":{"os":"linux","architecture":"arm64"}}]}"#.into_response(),
                 Some("tagged") => "{}".into_response(),
                 Some(DIGEST) => {

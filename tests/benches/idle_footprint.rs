@@ -58,7 +58,10 @@ fn memory(process: i32) -> f64 {
 
 /// Makes a container and a blob in Azurite, by its signed addresses.
 fn put(world: &World, url: &str, arguments: &[&str]) {
-    let output = world.curl(&world.host, &[&["-X", "PUT", "-f", "-H", "x-ms-version: 2021-12-02"], arguments, &[url]].concat());
+    let output = world.curl(
+        &world.host,
+        &[&["-X", "PUT", "-f", "-H", "x-ms-version: 2021-12-02"], arguments, &[url]].concat(),
+    );
     output.success();
 }
 
@@ -74,12 +77,21 @@ fn main() -> ExitCode {
     }
     let users: String = (0..3).map(|n| format!("  - name: u{n}\n")).collect();
     let sessions: String = (0..3)
-        .map(|n| format!("  - {{ name: s{n}, users: [u{n}], region: eastus2, port: {}, idleTimeout: 12h }}\n", 41820 + n))
+        .map(|n| {
+            format!(
+                "  - {{ name: s{n}, users: [u{n}], region: eastus2, port: {}, idleTimeout: 12h }}\n",
+                41820 + n
+            )
+        })
         .collect();
     let document = format!("version: 1\ndeployment: home\nusers:\n{users}sessions:\n{sessions}");
     fs::write(world.path("document.yaml"), document).unwrap();
     let file = format!("@{}", world.path("document.yaml").display());
-    put(&world, &signed("documents/desired-state.yaml"), &["-H", "x-ms-blob-type: BlockBlob", "--data-binary", &file]);
+    put(
+        &world,
+        &signed("documents/desired-state.yaml"),
+        &["-H", "x-ms-blob-type: BlockBlob", "--data-binary", &file],
+    );
 
     let mut command = world.ebb_command(&["run", "--advertise", HOST]);
     command
@@ -98,7 +110,10 @@ fn main() -> ExitCode {
     pause(Duration::from_secs(seconds));
     let elapsed = began.elapsed().as_secs_f64();
     let (core, rate) = ((cpu(id) - cpu_before) / elapsed, (bytes(&world) - bytes_before) / elapsed);
-    println!("three sessions at rest for {elapsed:.0} s; {} calls of management", calls(&world) - calls_before);
+    println!(
+        "three sessions at rest for {elapsed:.0} s; {} calls of management",
+        calls(&world) - calls_before
+    );
     let mut met = true;
     for (what, figure, most) in [
         ("part of a core", core, MOST_CORE),

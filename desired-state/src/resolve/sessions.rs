@@ -236,7 +236,9 @@ impl Checked<'_> {
         }
         match self.merged.network() {
             // ARM compares ids without regard to case.
-            Network::Vnet { load_balancer: Some(id), .. } => Some(PortOf::LoadBalancer(id.to_ascii_lowercase())),
+            Network::Vnet { load_balancer: Some(id), .. } => {
+                Some(PortOf::LoadBalancer(id.to_ascii_lowercase()))
+            }
             Network::Vnet { load_balancer: None, .. } | Network::Public => None,
         }
     }

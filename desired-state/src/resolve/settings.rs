@@ -92,7 +92,11 @@ fn check_network(network: &written::Network, cx: &mut Cx<'_>) {
         Mode::Vnet => {
             cx.field("subnet", |cx| {
                 if network.subnet.is_none() && !cx.is_reported_here() {
-                    cx.report(mode.mark, "`subnet` is missing here", "`mode: vnet` needs the ARM id of a subnet");
+                    cx.report(
+                        mode.mark,
+                        "`subnet` is missing here",
+                        "`mode: vnet` needs the ARM id of a subnet",
+                    );
                 }
             });
             let long = network.load_balancer.as_ref().filter(|id| id.value.0.len() > LONGEST_TAG);

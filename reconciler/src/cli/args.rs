@@ -24,8 +24,7 @@ pub(super) struct Args {
     pub(super) command: Command,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed or `doctor` found a fault, 2 wrong command line or document, 3 `plan` found something to do";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or `doctor` found a fault, 2 wrong command line or document, 3 `plan` found something to do";
 
 /// Where the daemon is.
 #[derive(Debug, Clone, clap::Args)]

@@ -110,7 +110,8 @@ impl Balancers {
             let pools = balancer["properties"]["backendAddressPools"].as_array()?;
             let pool = pools.iter().find(|one| is(&one["id"], pool))?;
             let addresses = pool["properties"]["loadBalancerBackendAddresses"].as_array()?;
-            let addresses = addresses.iter().filter_map(|one| one["properties"]["ipAddress"].as_str()?.parse().ok());
+            let addresses =
+                addresses.iter().filter_map(|one| one["properties"]["ipAddress"].as_str()?.parse().ok());
             let to = addresses.map(|ip| SocketAddr::new(ip, inside)).collect();
             is(&rule["protocol"], "Udp").then_some((port(&rule["frontendPort"])?, to))
         };
@@ -136,15 +137,17 @@ fn consistent(body: &Value) -> Result<(), Refusal> {
     let mut taken = Vec::new();
     for rule in part("loadBalancingRules") {
         let (name, rule) = (rule["name"].clone(), &rule["properties"]);
-        for (kind, reference) in
-            [("frontendIPConfigurations", "frontendIPConfiguration"), ("backendAddressPools", "backendAddressPool")]
-        {
+        for (kind, reference) in [
+            ("frontendIPConfigurations", "frontendIPConfiguration"),
+            ("backendAddressPools", "backendAddressPool"),
+        ] {
             if !exists(kind, &rule[reference]) {
                 let message = format!("{} of the rule {name} does not exist", rule[reference]);
                 return Err((400, "InvalidResourceReference", message));
             }
         }
-        let key = [&rule["frontendIPConfiguration"]["id"], &rule["protocol"], &rule["frontendPort"]].map(Value::to_string);
+        let key = [&rule["frontendIPConfiguration"]["id"], &rule["protocol"], &rule["frontendPort"]]
+            .map(Value::to_string);
         if taken.contains(&key) {
             let message = format!("the rule {name} uses the same frontend port and protocol as another one");
             return Err((400, "RulesUseSameFrontendPortProtocolAndIPConfig", message));
@@ -154,7 +157,8 @@ fn consistent(body: &Value) -> Result<(), Refusal> {
     for pool in part("backendAddressPools") {
         for address in pool["properties"]["loadBalancerBackendAddresses"].as_array().into_iter().flatten() {
             let properties = &address["properties"];
-            let placed = ["subnet", "virtualNetwork"].iter().any(|place| properties[*place]["id"].is_string());
+            let placed =
+                ["subnet", "virtualNetwork"].iter().any(|place| properties[*place]["id"].is_string());
             if address["name"].as_str().is_none_or(str::is_empty) || !placed {
                 let message = format!("a backend address needs a name and a network: {address}");
                 return Err((400, "InvalidBackendAddress", message));

@@ -48,17 +48,17 @@ fn forward(shared: &Weak<std::sync::Mutex<super::State>>, address: IpAddr) {
         // A flow goes where it went for as long as the pool has that address.
         flows.retain(|(port, _), flow| rules.get(port).is_some_and(|to| to.contains(&flow.to)));
         let sockets = fronts.values().chain(flows.values().map(|flow| &flow.socket));
-        let mut wanted: Vec<_> = sockets.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
+        let mut wanted: Vec<_> =
+            sockets.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
         // Interrupted or not, it looks at everything.
         let _ = ppoll(&mut wanted, Some(TimeSpec::from_duration(OBEYS_WITHIN)), None);
         drop(wanted);
         for (port, front) in &fronts {
             while let Some((length, client)) = receive(front, &mut buffer) {
                 let Some(to) = rules[port].first() else { continue };
-                let flow = flows.entry((*port, client)).or_insert_with(|| Flow {
-                    socket: socket(Ipv4Addr::UNSPECIFIED.into(), 0),
-                    to: *to,
-                });
+                let flow = flows
+                    .entry((*port, client))
+                    .or_insert_with(|| Flow { socket: socket(Ipv4Addr::UNSPECIFIED.into(), 0), to: *to });
                 // What cannot be sent is lost, as anywhere.
                 let _ = flow.socket.send_to(&buffer[..length], flow.to);
             }

@@ -145,7 +145,13 @@ impl FakeArm {
     pub fn start(listener: TcpListener, behaviour: Behaviour, image: Option<Image>) -> Self {
         let address = listener.local_addr().expect("it listens");
         let own = format!("http://{address}");
-        let state = State { behaviour, groups: Groups::new(image), balancers: Balancers::default(), calls: Calls::default(), own };
+        let state = State {
+            behaviour,
+            groups: Groups::new(image),
+            balancers: Balancers::default(),
+            calls: Calls::default(),
+            own,
+        };
         let shared = Shared(Arc::new(Mutex::new(state)));
         http::serve(listener, shared.clone());
         containers::watch(&shared);

@@ -71,10 +71,10 @@ pub(super) fn kind(asked: &Asked) -> (Kind, String) {
         }
         [.., "providers", "microsoft.network", "virtualnetworks", _, "subnets", _] => (Kind::Subnet, name(9)),
         [.., "providers", "microsoft.network", "publicipaddresses", _] => (Kind::PublicAddress, name(7)),
-        [.., "providers", "microsoft.authorization", "permissions"] => {
-            (Kind::Permissions, String::new())
+        [.., "providers", "microsoft.authorization", "permissions"] => (Kind::Permissions, String::new()),
+        ["subscriptions", _, "providers", "microsoft.containerinstance"] => {
+            (Kind::Registration, String::new())
         }
-        ["subscriptions", _, "providers", "microsoft.containerinstance"] => (Kind::Registration, String::new()),
         ["subscriptions", _, "resourcegroups", _] => (Kind::ResourceGroup, name(3)),
         _ => (Kind::Other, String::new()),
     }
@@ -150,7 +150,8 @@ pub(super) fn answer(state: &mut State, kind: Kind, asked: &Asked) -> Answer {
         }
         Kind::Subnet => {
             let service = json!({ "serviceName": "Microsoft.ContainerInstance/containerGroups" });
-            let delegations = if state.behaviour.delegated { json!([{ "properties": service }]) } else { json!([]) };
+            let delegations =
+                if state.behaviour.delegated { json!([{ "properties": service }]) } else { json!([]) };
             let properties = json!({ "delegations": delegations, "natGateway": { "id": "/exit" } });
             Answer::new(200, json!({ "id": id, "properties": properties }))
         }
@@ -164,7 +165,10 @@ pub(super) fn answer(state: &mut State, kind: Kind, asked: &Asked) -> Answer {
         }
         Kind::Registration => {
             let registered = if state.behaviour.registered { "Registered" } else { "NotRegistered" };
-            Answer::new(200, json!({ "namespace": "Microsoft.ContainerInstance", "registrationState": registered }))
+            Answer::new(
+                200,
+                json!({ "namespace": "Microsoft.ContainerInstance", "registrationState": registered }),
+            )
         }
         Kind::ResourceGroup => Answer::new(200, json!({ "id": id, "location": "eastus2" })),
         Kind::Token | Kind::Other => Answer::error(404, "InvalidResourceType", "there is no such thing"),

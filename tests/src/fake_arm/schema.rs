@@ -26,7 +26,13 @@ const RESERVED: [(u64, u64); 9] = [
 
 /// What only answers have; whoever sends a load balancer back sends these too, and they are ignored.
 const READ_ONLY: [&str; 8] = [
-    "etag", "provisioningState", "resourceGuid", "inboundNatPools", "loadBalancingRules", "inboundNatRules", "outboundRules",
+    "etag",
+    "provisioningState",
+    "resourceGuid",
+    "inboundNatPools",
+    "loadBalancingRules",
+    "inboundNatRules",
+    "outboundRules",
     "backendIPConfigurations",
 ];
 

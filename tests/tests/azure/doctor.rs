@@ -10,7 +10,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use ebb_tests::e2e::Output;
-use ebb_tests::fake_arm::{ACTIONS, Behaviour, FakeArm, IDENTITY_HEADER, LOAD_BALANCER, RESOURCE_GROUP, SUBNET, SUBSCRIPTION, TOKEN};
+use ebb_tests::fake_arm::{
+    ACTIONS, Behaviour, FakeArm, IDENTITY_HEADER, LOAD_BALANCER, RESOURCE_GROUP, SUBNET, SUBSCRIPTION, TOKEN,
+};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -132,14 +134,16 @@ async fn registry() -> String {
             ("/oauth2/token", _) if body.contains("refresh_token=for-refreshing") => {
                 r#"{"access_token":"for-reading"}"#.into_response()
             }
-            (path, Some("Bearer for-reading")) if !path.starts_with("/v2/closed/") => match path.strip_prefix("/v2/ebb-gateway/manifests/") {
-                Some("arm") => r#"{"manifests":[{"platform":{"os":"linux","architecture":"arm64"}}]}"#.into_response(),
-                Some("tagged") => "{}".into_response(),
-                Some(DIGEST) => {
-                    r#"{"manifests":[{"platform":{"os":"linux","architecture":"amd64"}}]}"#.into_response()
+            (path, Some("Bearer for-reading")) if !path.starts_with("/v2/closed/") => {
+                match path.strip_prefix("/v2/ebb-gateway/manifests/") {
+                    Some("arm") => r#"{"manifests":[{"platform":{"os":"linux","architecture":"arm64"}}]}"#
+                        .into_response(),
+                    Some("tagged") => "{}".into_response(),
+                    Some(DIGEST) => r#"{"manifests":[{"platform":{"os":"linux","architecture":"amd64"}}]}"#
+                        .into_response(),
+                    _ => StatusCode::NOT_FOUND.into_response(),
                 }
-                _ => StatusCode::NOT_FOUND.into_response(),
-            },
+            }
             ("/v2/closed/manifests/1", _) | (_, None) => {
                 let challenge = format!("Bearer realm=\"http://{own}/oauth2/token\",service=\"{own}\"");
                 (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response()
@@ -158,10 +162,23 @@ async fn registry() -> String {
 async fn nothing_is_wrong_where_everything_works() {
     let Some(bed) = Bed::new().await else { return };
     let findings = bed.findings(0);
-    let levels: BTreeMap<_, _> = findings.iter().map(|one| (one.check.as_str(), one.level.as_str())).collect();
+    let levels: BTreeMap<_, _> =
+        findings.iter().map(|one| (one.check.as_str(), one.level.as_str())).collect();
     let checks = [
-        "document", "state", "clock", "identity", "resource group", "permissions", "provider", "quota", "subnet", "load balancer",
-        "image", "secrets", "tables", "lock",
+        "document",
+        "state",
+        "clock",
+        "identity",
+        "resource group",
+        "permissions",
+        "provider",
+        "quota",
+        "subnet",
+        "load balancer",
+        "image",
+        "secrets",
+        "tables",
+        "lock",
     ];
     for check in checks {
         assert_eq!(levels.get(check), Some(&"ok"), "{check}: {findings:#?}");
@@ -179,17 +196,21 @@ async fn faults_of_rights_and_of_the_subscription_are_found() {
     bed.expect("provider", "fail", "NotRegistered");
     bed.fake.behave(|behaviour| behaviour.registered = true);
 
-    let without = |action: &str| ACTIONS.iter().filter(|one| **one != action).map(|one| (*one).to_owned()).collect();
+    let without =
+        |action: &str| ACTIONS.iter().filter(|one| **one != action).map(|one| (*one).to_owned()).collect();
     bed.fake.behave(|behaviour| {
         behaviour.actions = without("Microsoft.ContainerInstance/containerGroups/*");
         behaviour.actions.extend(
-            ["read", "write", "containers/logs/read"].map(|verb| format!("Microsoft.ContainerInstance/containerGroups/{verb}")),
+            ["read", "write", "containers/logs/read"]
+                .map(|verb| format!("Microsoft.ContainerInstance/containerGroups/{verb}")),
         );
     });
     bed.expect("permissions", "fail", "may not Microsoft.ContainerInstance/containerGroups/delete");
     bed.fake.behave(|behaviour| behaviour.actions = without("Microsoft.Network/loadBalancers/*"));
     bed.expect("permissions", "fail", "on lb the identity may not");
-    bed.fake.behave(|behaviour| behaviour.actions = without("Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"));
+    bed.fake.behave(|behaviour| {
+        behaviour.actions = without("Microsoft.ManagedIdentity/userAssignedIdentities/assign/action")
+    });
     bed.expect("permissions", "fail", "on pull the identity may not");
     bed.fake.behave(|behaviour| behaviour.actions = ACTIONS.map(str::to_owned).to_vec());
 
@@ -206,7 +227,10 @@ async fn faults_of_rights_and_of_the_subscription_are_found() {
     bed.variables.insert("EBB_AZURE_RESOURCE_GROUP", "rg-missing".into());
     let findings = bed.findings(1);
     let missing = findings.iter().find(|one| one.check == "resource group").unwrap();
-    assert!(missing.message.contains("rg-missing") && missing.fix.as_ref().unwrap().contains("create"), "{missing:?}");
+    assert!(
+        missing.message.contains("rg-missing") && missing.fix.as_ref().unwrap().contains("create"),
+        "{missing:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,7 +245,10 @@ async fn faults_of_the_clock_and_of_the_identity_are_found() {
     bed.variables.insert("IDENTITY_HEADER", "another".into());
     let findings = bed.findings(1);
     let identity = findings.iter().find(|one| one.check == "identity").unwrap();
-    assert!(identity.level == "fail" && identity.fix.as_ref().unwrap().contains("EBB_AZURE_CLIENT_ID"), "{identity:?}");
+    assert!(
+        identity.level == "fail" && identity.fix.as_ref().unwrap().contains("EBB_AZURE_CLIENT_ID"),
+        "{identity:?}"
+    );
     bed.variables.remove("EBB_GATEWAY_IMAGE");
     let settings = bed.findings(1).into_iter().find(|one| one.check == "settings").unwrap();
     assert!(settings.message.contains("EBB_GATEWAY_IMAGE is not set"), "{settings:?}");
@@ -255,7 +282,8 @@ async fn faults_of_storage_vault_image_and_document_are_found() {
         bed.expect("image", level, part);
     }
     bed.variables = good;
-    fs::write(bed.directory.path().join("document.yaml"), document("eastus2", 2).replace("alice]", "bob]")).unwrap();
+    fs::write(bed.directory.path().join("document.yaml"), document("eastus2", 2).replace("alice]", "bob]"))
+        .unwrap();
     let findings = bed.findings(1);
     let document = findings.iter().find(|one| one.check == "document").unwrap();
     assert!(document.level == "fail" && document.message.contains("document.yaml:6:"), "{document:?}");

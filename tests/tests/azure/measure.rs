@@ -83,7 +83,9 @@ fn what_an_interrupted_measurement_has_left_is_deleted_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let fake = probes(directory.path());
     let scope = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}");
-    for (name, tags) in [("ebb-measure-1-x", json!({ "ebb-measure": "1" })), ("theirs", json!({ "Owner": "o" }))] {
+    for (name, tags) in
+        [("ebb-measure-1-x", json!({ "ebb-measure": "1" })), ("theirs", json!({ "Owner": "o" }))]
+    {
         let id = format!("{scope}/providers/Microsoft.ContainerInstance/containerGroups/{name}");
         let ports = json!([{ "protocol": "UDP", "port": 31820 }]);
         fs::create_dir_all(directory.path()).unwrap();
@@ -96,7 +98,11 @@ fn what_an_interrupted_measurement_has_left_is_deleted_and_nothing_else() {
     assert_eq!(measure(&fake, &["--clean-up"]).status.code(), Some(1));
     assert_eq!(left_over(&fake), 2);
     assert!(measure(&fake, &["--clean-up"]).status.success());
-    let left: Vec<_> = fake.groups().into_iter().filter(|group| group["properties"]["provisioningState"] != "Deleting").collect();
+    let left: Vec<_> = fake
+        .groups()
+        .into_iter()
+        .filter(|group| group["properties"]["provisioningState"] != "Deleting")
+        .collect();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0]["name"], "theirs");
 }

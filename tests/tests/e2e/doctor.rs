@@ -56,7 +56,12 @@ fn gateways_that_run_are_reached_or_named() {
     daemon.await_state("home", StateName::Active, SOON);
     let reach = |code: i32| {
         let output = world.ebb(&["doctor"]);
-        let line = output.stdout.lines().find(|line| line.contains("UDP to gateways")).unwrap_or_default().to_owned();
+        let line = output
+            .stdout
+            .lines()
+            .find(|line| line.contains("UDP to gateways"))
+            .unwrap_or_default()
+            .to_owned();
         assert!(line.starts_with(if code == 0 { "ok" } else { "FAIL" }), "{output}");
         line
     };

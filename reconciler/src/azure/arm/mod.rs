@@ -212,11 +212,8 @@ impl Arm {
         let mut url = self.management.clone();
         url.set_path(path);
         url.set_query(Some(&format!("api-version={api_version}")));
-        let call = Call {
-            body: Some(body),
-            etag: Some(etag),
-            ..self.call(Method::Put, url, subscription, what)
-        };
+        let call =
+            Call { body: Some(body), etag: Some(etag), ..self.call(Method::Put, url, subscription, what) };
         accepted(self.send(&call).await?, what)?.json()
     }
 

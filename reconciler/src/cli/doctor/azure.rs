@@ -64,7 +64,9 @@ struct Registration {
 pub(super) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     let settings = match AciSettings::of(&patient.settings.azure) {
         Ok(settings) => settings,
-        Err(error) => return vec![Finding::fail("settings", error.to_string(), "set it; `ebb run --help` says how")],
+        Err(error) => {
+            return vec![Finding::fail("settings", error.to_string(), "set it; `ebb run --help` says how")];
+        }
     };
     let azure = match Azure::open(&patient.settings.azure) {
         Ok(azure) => azure,
@@ -87,12 +89,14 @@ pub(super) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     findings.push(match arm.groups(&home.subscription, &home.resource_group).await {
         Ok(groups) => {
             let ours = groups.iter().filter(|group| group.tags.contains_key("ebb-deployment")).count();
-            let message = format!("{}: {} container group(s), {ours} of Ebb", home.resource_group, groups.len());
+            let message =
+                format!("{}: {} container group(s), {ours} of Ebb", home.resource_group, groups.len());
             Finding::ok("resource group", message)
         }
         Err(failure) => Finding::failed("resource group", failure.message),
     });
-    findings.push(may(&arm, &group, &ON_GROUPS, "the custom role of infra/modules/gateway-access.bicep").await);
+    findings
+        .push(may(&arm, &group, &ON_GROUPS, "the custom role of infra/modules/gateway-access.bicep").await);
     if let Some(identity) = &settings.identity {
         findings.push(may(&arm, identity, &ON_IDENTITIES, "the role Managed Identity Operator").await);
     }
@@ -122,7 +126,11 @@ async fn clock(azure: &Azure) -> Finding {
     let date = answer.header("date").and_then(|date| azure_core::time::parse_rfc7231(date).ok());
     let date = date.and_then(|date| Timestamp::from_second(date.unix_timestamp()).ok());
     let Some(date) = date else {
-        return Finding::warn(CHECK, "Azure's answer does not say what time it is", "compare the clock with another one");
+        return Finding::warn(
+            CHECK,
+            "Azure's answer does not say what time it is",
+            "compare the clock with another one",
+        );
     };
     let ahead = clock::now().duration_since(date).as_secs();
     let message = match ahead {
@@ -175,10 +183,16 @@ async fn may(arm: &Arm, resource: &str, actions: &[&str], role: &str) -> Finding
         Ok(Some(permissions)) => permissions,
         Ok(None) => {
             let message = format!("{resource} does not exist");
-            return Finding::fail(CHECK, message, "make it, or correct its name in the settings or the document");
+            return Finding::fail(
+                CHECK,
+                message,
+                "make it, or correct its name in the settings or the document",
+            );
         }
         Err(failure) => {
-            let fix = format!("give the identity {role}; without Microsoft.Authorization/permissions/read nobody can tell");
+            let fix = format!(
+                "give the identity {role}; without Microsoft.Authorization/permissions/read nobody can tell"
+            );
             return Finding::warn(CHECK, failure.message, fix);
         }
     };
@@ -204,7 +218,11 @@ async fn registered(arm: &Arm, subscription: &str) -> Finding {
         }
         Ok(Some(found)) => Finding::fail(CHECK, format!("{SERVICE} is {}", found.registration_state), fix),
         Ok(None) => Finding::fail(CHECK, format!("{SERVICE} is not registered"), fix),
-        Err(failure) => Finding::warn(CHECK, failure.message, "give the identity Microsoft.Resources/subscriptions/providers/read"),
+        Err(failure) => Finding::warn(
+            CHECK,
+            failure.message,
+            "give the identity Microsoft.Resources/subscriptions/providers/read",
+        ),
     }
 }
 
@@ -221,13 +239,19 @@ async fn quotas(arm: &Arm, home: &str, document: &Document) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for ((subscription, region), sessions) in regions {
-        let path = format!("/subscriptions/{subscription}/providers/Microsoft.ContainerInstance/locations/{region}/usages");
+        let path = format!(
+            "/subscriptions/{subscription}/providers/Microsoft.ContainerInstance/locations/{region}/usages"
+        );
         let what = format!("read the quota of container instances in {region}");
         match arm.read::<Usages>(&subscription, &path, CONTAINERS, &what).await {
             Ok(Some(usages)) => findings.push(room(&region, &usages, &sessions, document)),
             Ok(None) => {
                 let message = format!("there is no region {region}");
-                findings.push(Finding::fail(CHECK, message, "`az account list-locations -o table` lists the names"));
+                findings.push(Finding::fail(
+                    CHECK,
+                    message,
+                    "`az account list-locations -o table` lists the names",
+                ));
             }
             Err(failure) => findings.push(Finding::warn(
                 CHECK,
@@ -257,7 +281,9 @@ fn room(region: &str, usages: &Usages, sessions: &[&Session], document: &Documen
         }
     }
     let message = format!("{region}: {}", message.join(", "));
-    let fix = format!("ask for more in the portal (subscription, Usage + quotas, {region}), or let other groups end");
+    let fix = format!(
+        "ask for more in the portal (subscription, Usage + quotas, {region}), or let other groups end"
+    );
     match tight.as_slice() {
         [] => Finding::ok(CHECK, message),
         all if all.iter().any(|(_, full)| *full) => Finding::fail(CHECK, format!("{message}: used up"), fix),
@@ -290,10 +316,15 @@ async fn networks(arm: &Arm, document: &Document) -> Vec<Finding> {
                 Finding::ok("load balancer", format!("{} is there", last(id)))
             }
             Ok(Some(_)) => {
-                let message = format!("{} is not of the SKU Standard, and only that leads to addresses", last(id));
+                let message =
+                    format!("{} is not of the SKU Standard, and only that leads to addresses", last(id));
                 Finding::fail("load balancer", message, "make one of the SKU Standard")
             }
-            Ok(None) => Finding::fail("load balancer", format!("there is no {id}"), "make it, or correct `loadBalancer`"),
+            Ok(None) => Finding::fail(
+                "load balancer",
+                format!("there is no {id}"),
+                "make it, or correct `loadBalancer`",
+            ),
             Err(failure) => Finding::failed("load balancer", failure.message),
         });
         findings.push(may(arm, id, &ON_BALANCERS, role).await);

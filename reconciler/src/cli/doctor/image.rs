@@ -60,7 +60,10 @@ pub(super) async fn examine(azure: &Azure, name: &str) -> Finding {
     match manifest(azure, &image).await {
         Ok(answer) if answer.is_success() => judge(name, &answer),
         Ok(answer) if matches!(answer.status, 401 | 403) => {
-            let message = format!("{name}: this identity may not read it (HTTP status {}), so nobody can tell here", answer.status);
+            let message = format!(
+                "{name}: this identity may not read it (HTTP status {}), so nobody can tell here",
+                answer.status
+            );
             Finding::warn(CHECK, message, fix)
         }
         Ok(answer) if answer.status == 404 => {
@@ -76,15 +79,31 @@ fn judge(name: &str, answer: &Answer) -> Finding {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let platforms = body["manifests"].as_array().map(|all| {
         let platforms = all.iter().map(|one| &one["platform"]);
-        platforms.map(|one| format!("{}/{}", one["os"].as_str().unwrap_or("?"), one["architecture"].as_str().unwrap_or("?"))).collect::<Vec<_>>()
+        platforms
+            .map(|one| {
+                format!(
+                    "{}/{}",
+                    one["os"].as_str().unwrap_or("?"),
+                    one["architecture"].as_str().unwrap_or("?")
+                )
+            })
+            .collect::<Vec<_>>()
     });
     if let Some(platforms) = platforms.filter(|all| !all.iter().any(|one| one == "linux/amd64")) {
-        let message = format!("{name}: is there for {}, and Container Instances need linux/amd64", platforms.join(", "));
+        let message = format!(
+            "{name}: is there for {}, and Container Instances need linux/amd64",
+            platforms.join(", ")
+        );
         return Finding::fail(CHECK, message, "build it for linux/amd64");
     }
     if !name.contains("@sha256:") {
-        let fix = "name it by digest, REGISTRY/NAME@sha256:…, so that a gateway cannot come up with another one";
-        return Finding::warn(CHECK, format!("{name}: is there, by a tag, which can change its meaning"), fix);
+        let fix =
+            "name it by digest, REGISTRY/NAME@sha256:…, so that a gateway cannot come up with another one";
+        return Finding::warn(
+            CHECK,
+            format!("{name}: is there, by a tag, which can change its meaning"),
+            fix,
+        );
     }
     Finding::ok(CHECK, format!("{name}: is there"))
 }

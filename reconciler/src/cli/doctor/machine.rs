@@ -21,7 +21,8 @@ pub(super) fn state(patient: &Patient<'_>) -> Finding {
     let mode = fs::metadata(&state).map(|found| found.permissions().mode() & 0o777);
     match mode {
         Ok(mode) if mode & 0o077 != 0 => {
-            let message = format!("{shown} can be entered by others (mode {mode:03o}), and keys may be in it");
+            let message =
+                format!("{shown} can be entered by others (mode {mode:03o}), and keys may be in it");
             return Finding::fail(CHECK, message, format!("chmod 700 {shown}"));
         }
         Ok(_) => {}
@@ -59,7 +60,11 @@ fn program(patient: &Patient<'_>) -> Finding {
             own
         }
     };
-    let named = patient.settings.gateway.as_ref().map_or("this program".to_owned(), |path| path.display().to_string());
+    let named = patient
+        .settings
+        .gateway
+        .as_ref()
+        .map_or("this program".to_owned(), |path| path.display().to_string());
     let output = command.arg("--version").stdin(Stdio::null()).output();
     match output {
         Ok(output) if output.status.success() => {
@@ -117,5 +122,9 @@ fn pings() -> Finding {
         return Finding::ok(CHECK, format!("users' pings are carried on (Linux {})", machine.kernel));
     }
     let fix = "sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"";
-    Finding::warn(CHECK, "the kernel lets this user have no ping sockets, so pings through gateways go unanswered", fix)
+    Finding::warn(
+        CHECK,
+        "the kernel lets this user have no ping sockets, so pings through gateways go unanswered",
+        fix,
+    )
 }

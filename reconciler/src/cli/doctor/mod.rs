@@ -186,7 +186,8 @@ async fn document(settings: &Settings, state: &Path) -> (Option<Document>, Findi
 async fn secrets(patient: &Patient<'_>) -> Vec<Finding> {
     const CHECK: &str = "secrets";
     let settings = patient.settings;
-    let secrets = match setup::prepare_state(&patient.daemon.state).and_then(|state| settings.secrets(&state)) {
+    let secrets = match setup::prepare_state(&patient.daemon.state).and_then(|state| settings.secrets(&state))
+    {
         Ok(secrets) => secrets,
         Err(error) => return vec![Finding::failed(CHECK, error)],
     };
@@ -194,7 +195,9 @@ async fn secrets(patient: &Patient<'_>) -> Vec<Finding> {
     vec![match secrets.get(&SecretName::Control).await {
         Ok(Some(_)) => Finding::ok(CHECK, format!("{place}: the daemon's key is there")),
         Ok(None) => {
-            let message = format!("{place}: can be read, and holds no key of the daemon yet; the first start writes one");
+            let message = format!(
+                "{place}: can be read, and holds no key of the daemon yet; the first start writes one"
+            );
             Finding::ok(CHECK, message)
         }
         Err(error) => Finding::failed(CHECK, error),
@@ -208,7 +211,10 @@ mod tests {
     #[test]
     fn what_to_do_stands_on_a_line_of_its_own() {
         let finding = Finding::failed("x", "cannot do it: no. What to do: try again");
-        assert_eq!((finding.message.as_str(), finding.fix.as_deref()), ("cannot do it: no", Some("try again")));
+        assert_eq!(
+            (finding.message.as_str(), finding.fix.as_deref()),
+            ("cannot do it: no", Some("try again"))
+        );
         let text = render(&[finding, Finding::ok("longer", "fine")]);
         assert_eq!(
             text,

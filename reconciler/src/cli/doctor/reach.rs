@@ -39,12 +39,16 @@ fn as_daemon_sees(status: &StatusView) -> Finding {
     let up: Vec<_> = status.sessions.iter().filter(|session| session.state_name().is_up()).collect();
     let deaf: Vec<_> = up
         .iter()
-        .filter(|session| session.conditions.iter().any(|one| one.kind.as_str() == "TelemetryKnown" && one.is_bad()))
+        .filter(|session| {
+            session.conditions.iter().any(|one| one.kind.as_str() == "TelemetryKnown" && one.is_bad())
+        })
         .map(|session| session.session.as_str())
         .collect();
     match (up.len(), deaf.len()) {
         (0, _) => Finding::skipped(CHECK, "no session is up; start one and ask again"),
-        (all, 0) => Finding::ok(CHECK, format!("the daemon hears from all {all} gateway(s) through their tunnels")),
+        (all, 0) => {
+            Finding::ok(CHECK, format!("the daemon hears from all {all} gateway(s) through their tunnels"))
+        }
         (all, _) => {
             let message = format!("of {all} gateway(s) the daemon does not hear from {}", deaf.join(", "));
             Finding::fail(CHECK, message, FIX)
@@ -88,7 +92,8 @@ async fn targets(patient: &Patient<'_>) -> Result<Option<Targets>, super::super:
 }
 
 async fn shake(key: &PrivateKey, gateway_key: PublicKey, at: &Endpoint) -> Result<(), String> {
-    let mut found = tokio::net::lookup_host((at.host.as_str(), at.port)).await.map_err(|error| error.to_string())?;
+    let mut found =
+        tokio::net::lookup_host((at.host.as_str(), at.port)).await.map_err(|error| error.to_string())?;
     let endpoint = found.next().ok_or("the name has no address")?;
     let config = ClientConfig {
         private_key: key.clone(),

@@ -16,10 +16,12 @@ pub(super) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     let is_address = |text: &&String| text.starts_with("https://") || text.starts_with("http://");
     let mut findings = Vec::new();
     if let Some(url) = settings.store.as_ref().filter(is_address) {
-        findings.push(match Azure::open(&settings.azure).and_then(|azure| Tables::open(&azure, "EBB_STORE", url)) {
-            Ok(tables) => tables_work(&tables).await,
-            Err(error) => Finding::failed("tables", error),
-        });
+        findings.push(
+            match Azure::open(&settings.azure).and_then(|azure| Tables::open(&azure, "EBB_STORE", url)) {
+                Ok(tables) => tables_work(&tables).await,
+                Err(error) => Finding::failed("tables", error),
+            },
+        );
     }
     if let Some(url) = settings.lock.as_ref().filter(|url| !url.is_empty()) {
         findings.push(match beside(&settings.azure, url) {
@@ -45,7 +47,11 @@ async fn tables_work(tables: &Tables) -> Finding {
     };
     match work.await {
         Ok(true) => Finding::ok(CHECK, format!("{place}: a row was written, read and removed")),
-        Ok(false) => Finding::fail(CHECK, format!("{place}: a row that was written cannot be read"), "ask Azure's support"),
+        Ok(false) => Finding::fail(
+            CHECK,
+            format!("{place}: a row that was written cannot be read"),
+            "ask Azure's support",
+        ),
         Err(error) => {
             let fix = "give the identity the role Storage Table Data Contributor on the account, and let this network through its \
                        firewall";
@@ -73,12 +79,17 @@ async fn blobs_work(storage: &Storage) -> Finding {
     header(&mut write, "x-ms-blob-type", "BlockBlob");
     header(&mut write, "content-length", "3");
     write.set_body(b"ebb".to_vec());
-    let steps =
-        [("written", write), ("read", storage.request(Method::Get, "", &[])), ("removed", storage.request(Method::Delete, "", &[]))];
+    let steps = [
+        ("written", write),
+        ("read", storage.request(Method::Get, "", &[])),
+        ("removed", storage.request(Method::Delete, "", &[])),
+    ];
     for (step, request) in steps {
         match storage.send(request).await {
             Ok(answer) if answer.is_success() => {}
-            Ok(answer) => return Finding::fail(CHECK, format!("{place} cannot be {step}: {}", words(&answer)), fix),
+            Ok(answer) => {
+                return Finding::fail(CHECK, format!("{place} cannot be {step}: {}", words(&answer)), fix);
+            }
             Err(error) => return Finding::fail(CHECK, format!("{place} cannot be {step}: {error}"), fix),
         }
     }

@@ -56,7 +56,13 @@ impl std::fmt::Display for Begun {
 }
 
 impl Groups {
-    pub(super) fn new(azure: &Azure, subscription: &str, resource_group: &str, region: String, image: String) -> Self {
+    pub(super) fn new(
+        azure: &Azure,
+        subscription: &str,
+        resource_group: &str,
+        region: String,
+        image: String,
+    ) -> Self {
         let endpoints = azure.endpoints().clone();
         Self {
             client: azure.client(&endpoints.management_scope()),
@@ -161,7 +167,8 @@ impl Groups {
         let mut found = Vec::new();
         let mut url = Some(self.url("", ""));
         while let Some(next) = url.take() {
-            let answer = self.ask(Request::new(next.parse().map_err(|_| "a link that is none")?, Method::Get)).await?;
+            let answer =
+                self.ask(Request::new(next.parse().map_err(|_| "a link that is none")?, Method::Get)).await?;
             if !answer.is_success() {
                 return Err(Refusal::of(&answer).failure("list container groups").message);
             }
@@ -171,7 +178,8 @@ impl Groups {
                     found.push((name.to_owned(), run.to_owned()));
                 }
             }
-            let next = page["nextLink"].as_str().filter(|link| link.starts_with(self.endpoints.management.as_str()));
+            let next =
+                page["nextLink"].as_str().filter(|link| link.starts_with(self.endpoints.management.as_str()));
             url = next.map(str::to_owned);
         }
         Ok(found)
@@ -196,7 +204,13 @@ impl Groups {
         format!("{management}{}{rest}?api-version={API_VERSION}", self.path)
     }
 
-    async fn send(&self, method: Method, name: &str, verb: &str, body: Option<&Value>) -> Result<Answer, String> {
+    async fn send(
+        &self,
+        method: Method,
+        name: &str,
+        verb: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, String> {
         let url = self.url(name, verb).parse().map_err(|error| format!("{error}"))?;
         let mut request = Request::new(url, method);
         if let Some(body) = body {

@@ -50,10 +50,16 @@ pub(super) async fn measure(options: Measure) -> Outcome {
         value.ok_or_else(|| Failure::usage(format!("{name} is not set")))
     };
     let subscription = needed(&options.azure.subscription, "EBB_AZURE_SUBSCRIPTION (--azure-subscription)")?;
-    let resource_group = needed(&options.azure.resource_group, "EBB_AZURE_RESOURCE_GROUP (--azure-resource-group)")?;
+    let resource_group =
+        needed(&options.azure.resource_group, "EBB_AZURE_RESOURCE_GROUP (--azure-resource-group)")?;
     let azure = Azure::open(&options.azure)?;
-    let groups =
-        Groups::new(&azure, &subscription, &resource_group, options.region.clone(), options.probe_image.clone());
+    let groups = Groups::new(
+        &azure,
+        &subscription,
+        &resource_group,
+        options.region.clone(),
+        options.probe_image.clone(),
+    );
     let left = groups.left_over().await.map_err(Failure::new)?;
     if options.clean_up {
         let count = groups.clean_up().await.map_err(Failure::new)?;
@@ -89,7 +95,11 @@ pub(super) async fn measure(options: Measure) -> Outcome {
             return Err(Failure::new(message));
         }
     }
-    if report.is_some() { Ok(ExitCode::SUCCESS) } else { Err(Failure::new("the measurement was interrupted")) }
+    if report.is_some() {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(Failure::new("the measurement was interrupted"))
+    }
 }
 
 fn confirmed() -> Result<bool, Failure> {

@@ -52,7 +52,9 @@ impl Probe {
             let left = until.since(clock::monotonic());
             match timeout(left, self.socket.recv(&mut buffer)).await {
                 Ok(Ok(length)) => return Some(buffer[..length].to_vec()),
-                Ok(Err(_)) if left > Duration::from_millis(50) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Ok(Err(_)) if left > Duration::from_millis(50) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await
+                }
                 Ok(Err(_)) | Err(_) => return None,
             }
         }

@@ -63,7 +63,12 @@ async fn up(groups: &Groups, name: &str, port: u16, options: &Measure) -> Result
     answering(groups, name, port, options).await
 }
 
-async fn answering(groups: &Groups, name: &str, port: u16, options: &Measure) -> Result<(Running, Probe), String> {
+async fn answering(
+    groups: &Groups,
+    name: &str,
+    port: u16,
+    options: &Measure,
+) -> Result<(Running, Probe), String> {
     let running = groups.await_running(name).await?;
     let probe = Probe::at(&running.ip, port).await?;
     match probe.ask("boot", Duration::from_secs(options.patience)).await {
@@ -89,7 +94,13 @@ async fn ports(groups: &Groups, options: &Measure, report: &mut Report) -> u16 {
         match found {
             Ok((running, probe)) => {
                 let answered = seconds(clock::monotonic().since(begun));
-                report.line(&what, format!("passes; an address after {}, the first answer after {answered}", seconds(running.after)));
+                report.line(
+                    &what,
+                    format!(
+                        "passes; an address after {}, the first answer after {answered}",
+                        seconds(running.after)
+                    ),
+                );
                 if works.is_none() {
                     works = Some(port);
                     path(&probe, &running, port, options, report).await;
@@ -105,11 +116,16 @@ async fn ports(groups: &Groups, options: &Measure, report: &mut Report) -> u16 {
 async fn path(probe: &Probe, running: &Running, port: u16, options: &Measure, report: &mut Report) {
     let patience = Duration::from_secs(options.patience);
     let seen = probe.ask("whoami", patience).await;
-    report.line("source address that the container sees", seen.as_deref().map_or("no answer".to_owned(), masked));
+    report.line(
+        "source address that the container sees",
+        seen.as_deref().map_or("no answer".to_owned(), masked),
+    );
     let exit = probe.ask("exit", patience).await;
     let exit = match exit.as_deref() {
         Some(exit) if exit == running.ip => "the same as the endpoint's".to_owned(),
-        Some(exit) if exit.parse::<IpAddr>().is_ok() => format!("{}, the endpoint is {}", masked(exit), masked(&running.ip)),
+        Some(exit) if exit.parse::<IpAddr>().is_ok() => {
+            format!("{}, the endpoint is {}", masked(exit), masked(&running.ip))
+        }
         other => format!("not found out ({})", other.unwrap_or("no answer")),
     };
     report.line("address of what leaves the container", exit);
@@ -119,7 +135,10 @@ async fn path(probe: &Probe, running: &Running, port: u16, options: &Measure, re
         datagram.resize(size, b'x');
         let mut back = false;
         for _ in 0..3 {
-            back |= probe.once(&datagram, Duration::from_secs(1)).await.is_some_and(|answer| answer.len() == size);
+            back |= probe
+                .once(&datagram, Duration::from_secs(1))
+                .await
+                .is_some_and(|answer| answer.len() == size);
         }
         echoed.push(format!("{size} {}", if back { "yes" } else { "no" }));
     }
@@ -138,13 +157,15 @@ async fn pauses(ip: &str, port: u16, options: &Measure) -> String {
         let (ip, pause) = (ip.to_owned(), longest * part);
         tasks.spawn(async move {
             let Ok(probe) = Probe::at(&ip, port).await else { return (pause, false) };
-            let answer = probe.once(format!("later {pause}").as_bytes(), Duration::from_secs_f64(pause + 5.0)).await;
+            let answer =
+                probe.once(format!("later {pause}").as_bytes(), Duration::from_secs_f64(pause + 5.0)).await;
             (pause, answer.is_some())
         });
     }
     let mut found = tasks.join_all().await;
     found.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let found = found.into_iter().map(|(pause, came)| format!("{pause:.1} s {}", if came { "yes" } else { "no" }));
+    let found =
+        found.into_iter().map(|(pause, came)| format!("{pause:.1} s {}", if came { "yes" } else { "no" }));
     found.collect::<Vec<_>>().join(", ")
 }
 
@@ -156,7 +177,9 @@ async fn capabilities(groups: &Groups, port: u16, options: &Measure, report: &mu
     let found = match groups.put("caps", &body).await {
         Ok(begun) => {
             let said = match answering(groups, "caps", port, options).await {
-                Ok((_, probe)) => probe.ask("tun", Duration::from_secs(options.patience)).await.unwrap_or_default(),
+                Ok((_, probe)) => {
+                    probe.ask("tun", Duration::from_secs(options.patience)).await.unwrap_or_default()
+                }
                 Err(why) => why,
             };
             format!("accepted, {begun}; {said}")
@@ -246,7 +269,8 @@ async fn config_map(groups: &Groups, port: u16, options: &Measure, report: &mut 
     report.section("Config maps");
     let with = |value: &str| {
         let mut body = groups.body("map", port);
-        body["properties"]["containers"][0]["properties"]["configMap"] = json!({ "keyValuePairs": { "peers": value } });
+        body["properties"]["containers"][0]["properties"]["configMap"] =
+            json!({ "keyValuePairs": { "peers": value } });
         body
     };
     let found = async {
@@ -261,7 +285,10 @@ async fn config_map(groups: &Groups, port: u16, options: &Measure, report: &mut 
             let (_, probe) = answering(groups, "map", port, options).await?;
             if probe.ask("config peers", patience).await.as_deref() == Some("second") {
                 let same = if probe.ask("boot", patience).await == boot { "without" } else { "with" };
-                return Ok(format!("seen after {}, {same} a restart", seconds(clock::monotonic().since(began))));
+                return Ok(format!(
+                    "seen after {}, {same} a restart",
+                    seconds(clock::monotonic().since(began))
+                ));
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -292,7 +319,9 @@ async fn endings(groups: &Groups, port: u16, options: &Measure, report: &mut Rep
             let began = clock::monotonic();
             let begun = if stop { groups.act(what, "stop").await? } else { groups.delete(what).await? };
             let heard = match probe.receive(patience).await {
-                Some(word) if word == b"sigterm" => format!("SIGTERM after {}", seconds(clock::monotonic().since(began))),
+                Some(word) if word == b"sigterm" => {
+                    format!("SIGTERM after {}", seconds(clock::monotonic().since(began)))
+                }
                 _ => format!("no SIGTERM within {} s", options.patience),
             };
             let mut found = format!("{begun}; {heard}");

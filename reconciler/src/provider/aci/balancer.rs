@@ -55,8 +55,7 @@ pub(super) fn front(shown: &Value) -> Result<(String, Front), Failure> {
     let found = found.or_else(|| all.iter().find_map(|one| Some((one, Front::Private(private(one)?)))));
     let id = |one: &Value| one["id"].as_str().map(str::to_owned);
     found.and_then(|(one, front)| Some((id(one)?, front))).ok_or_else(|| {
-        let message =
-            format!("the load balancer {} has no frontend with an address", text(shown, "name"));
+        let message = format!("the load balancer {} has no frontend with an address", text(shown, "name"));
         Failure::new(Class::Stalled, message)
     })
 }
@@ -184,7 +183,8 @@ mod tests {
     use super::*;
 
     const ID: &str = "/subscriptions/s/resourceGroups/net/providers/Microsoft.Network/loadBalancers/lb";
-    const SUBNET: &str = "/subscriptions/s/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/v/subnets/n";
+    const SUBNET: &str =
+        "/subscriptions/s/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/v/subnets/n";
 
     fn balancer() -> Value {
         json!({
@@ -265,7 +265,8 @@ mod tests {
     #[test]
     fn an_address_that_azure_shows_by_its_network_is_in_step() {
         let mut shown = after(&balancer(), Wanted::Leads(target("10.1.0.4"))).unwrap();
-        let address = &mut shown["properties"][POOLS][1]["properties"]["loadBalancerBackendAddresses"][0]["properties"];
+        let address =
+            &mut shown["properties"][POOLS][1]["properties"]["loadBalancerBackendAddresses"][0]["properties"];
         let network = SUBNET.split("/subnets/").next().unwrap().to_uppercase();
         *address = json!({ "ipAddress": "10.1.0.4", "virtualNetwork": { "id": network } });
         assert_eq!(after(&shown, Wanted::Leads(target("10.1.0.4"))), None);

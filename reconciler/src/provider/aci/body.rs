@@ -83,7 +83,8 @@ pub(super) fn of(spec: &GatewaySpec, boot: &Boot, settings: &AciSettings) -> Res
             properties["subnetIds"] = json!([{ "id": subnet }]);
             if let Some(id) = load_balancer {
                 if id.len() > LONGEST_TAG {
-                    let why = "the ARM id of its load balancer has more than 256 characters, which no tag can hold";
+                    let why =
+                        "the ARM id of its load balancer has more than 256 characters, which no tag can hold";
                     return Err(refuse(why.into()));
                 }
                 body["tags"][observe::LOAD_BALANCER] = json!(id);

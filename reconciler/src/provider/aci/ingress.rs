@@ -104,9 +104,8 @@ impl AciProvider {
         let what = format!("look at the load balancer {}", name_of(id));
         let found: Option<Value> = self.arm.read(subscription(id), id, NETWORK_API_VERSION, &what).await?;
         let shown = found.ok_or_else(|| {
-            let message = format!(
-                "there is no load balancer {id}; make it, or correct `loadBalancer` in the document"
-            );
+            let message =
+                format!("there is no load balancer {id}; make it, or correct `loadBalancer` in the document");
             Failure::new(Class::Stalled, message)
         })?;
         let host = match balancer::front(&shown)?.1 {
@@ -198,7 +197,9 @@ impl AciProvider {
                 (_, Some(_)) if memory.is_doomed(&name) => Some(Wanted::Nothing),
                 (Phase::Running, Some(way)) => way.target.map(Wanted::Leads),
                 // Azure is at work on it.
-                (Phase::Creating | Phase::Exited { .. } | Phase::Failed { .. } | Phase::Other { .. }, _) => None,
+                (Phase::Creating | Phase::Exited { .. } | Phase::Failed { .. } | Phase::Other { .. }, _) => {
+                    None
+                }
             }
         };
         names.into_iter().filter_map(|session| Some((session.clone(), of(session)?))).collect()

@@ -227,7 +227,8 @@ mod tests {
             "provisioningState": "Succeeded", "ipAddress": { "type": "Private", "ip": "10.1.0.4" },
             "subnetIds": [{ "id": "/subnets/n" }],
         }));
-        let endpoint = |group: &ContainerGroup| Mark::of(group).unwrap().gateway(group, Phase::Running).endpoint;
+        let endpoint =
+            |group: &ContainerGroup| Mark::of(group).unwrap().gateway(group, Phase::Running).endpoint;
         assert_eq!(Mark::of(&group).unwrap().way(&group), None);
         assert_eq!(endpoint(&group).unwrap().host, "10.1.0.4", "for the virtual network itself");
         group.tags.insert(LOAD_BALANCER.to_owned(), "/lb".to_owned());

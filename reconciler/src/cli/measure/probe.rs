@@ -53,7 +53,7 @@ impl Probe {
             match timeout(left, self.socket.recv(&mut buffer)).await {
                 Ok(Ok(length)) => return Some(buffer[..length].to_vec()),
                 Ok(Err(_)) if left > Duration::from_millis(50) => {
-                    tokio::time::sleep(Duration::from_millis(50)).await
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Ok(Err(_)) | Err(_) => return None,
             }

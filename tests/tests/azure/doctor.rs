@@ -209,7 +209,7 @@ async fn faults_of_rights_and_of_the_subscription_are_found() {
     bed.fake.behave(|behaviour| behaviour.actions = without("Microsoft.Network/loadBalancers/*"));
     bed.expect("permissions", "fail", "on lb the identity may not");
     bed.fake.behave(|behaviour| {
-        behaviour.actions = without("Microsoft.ManagedIdentity/userAssignedIdentities/assign/action")
+        behaviour.actions = without("Microsoft.ManagedIdentity/userAssignedIdentities/assign/action");
     });
     bed.expect("permissions", "fail", "on pull the identity may not");
     bed.fake.behave(|behaviour| behaviour.actions = ACTIONS.map(str::to_owned).to_vec());

@@ -74,8 +74,8 @@ param operatorId string = ''
 ])
 param operatorType string = 'User'
 
-@description('Sessions with network mode vnet that get a public address: objects with name (that of the session) and port (UDP). Each costs a rule of the shared load balancer.')
-param vnetSessions array = []
+@description('UDP ports of sessions with network mode vnet, for example 41820. Each session needs one of its own. Without any there is no network for gateways.')
+param gatewayPorts array = []
 
 @description('Address range of the subnet of the daemon, a /27 or larger. It cannot be changed later.')
 param daemonSubnetRange string = '10.90.0.0/26'
@@ -126,7 +126,7 @@ var tags = {
   Owner: owner
   CostCenter: costCenter
 }
-var vnet = isolateNetwork || !empty(vnetSessions)
+var vnet = isolateNetwork || !empty(gatewayPorts)
 
 resource platformGroup 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: 'rg-${base}'
@@ -177,7 +177,7 @@ module network 'modules/network.bicep' = if (vnet) {
     tags: tags
     daemonRange: daemonSubnetRange
     gatewayRange: gatewaySubnetRange
-    sessions: vnetSessions
+    gatewayPorts: gatewayPorts
     daemonPrincipalId: identities.outputs.daemonPrincipalId
   }
 }
@@ -363,7 +363,7 @@ output vaultName string = vault.outputs.name
 output daemonUrl string = empty(daemonImage) ? '' : daemon!.outputs.url
 
 @description('What network.subnet of sessions with mode vnet has to say.')
-output gatewaySubnetId string = empty(vnetSessions) ? '' : network!.outputs.gatewaySubnetId
+output gatewaySubnetId string = empty(gatewayPorts) ? '' : network!.outputs.gatewaySubnetId
 
 @description('What network.loadBalancer of sessions with mode vnet has to say.')
-output loadBalancerId string = empty(vnetSessions) ? '' : network!.outputs.loadBalancerId
+output loadBalancerId string = empty(gatewayPorts) ? '' : network!.outputs.loadBalancerId

@@ -57,7 +57,7 @@ MISTAKES = [
     Mistake("properties", "a string for a number", f"{MODULES}/daemon.bicep", "maxInactiveRevisions: 5", "maxInactiveRevisions: '5'", "is int, not string"),
     Mistake("properties", "a number out of range", f"{MODULES}/storage.bicep", "enabled: true\n      days: 30\n    }\n    containerDeleteRetentionPolicy", "enabled: true\n      days: 400\n    }\n    containerDeleteRetentionPolicy", "has 400"),
     Mistake("properties", "an object for a list", f"{MODULES}/daemon.bicep", "args: [\n            'run'\n          ]", "args: {\n            run: 'run'\n          }", "not an object"),
-    Mistake("properties", "a mistake inside a loop", f"{MODULES}/network.bicep", "backendPort: session.port", "backendport: session.port", "but backendPort"),
+    Mistake("properties", "a mistake inside a loop", f"{MODULES}/storage.bicep", "value: block\n", "Value: block\n", "but value"),
     Mistake("properties", "a mistake behind a condition", f"{MODULES}/daemon.bicep", "external: true", "externall: true", "no property externall"),
     Mistake("properties", "a mistake in a type of our own list", f"{MODULES}/alerts.bicep", "windowSize: 'PT15M'", "windowSize: 'PT7M'", "'PT7M', not one of"),
     Mistake("properties", "a property that does not exist is read", f"{MODULES}/registry.bicep", "registry.properties.loginServer", "registry.properties.server", "there is no server"),

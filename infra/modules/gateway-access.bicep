@@ -10,7 +10,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
   name: guid(groupId, 'ebb-gateways')
   properties: {
     roleName: 'Ebb gateways (${resourceGroup().name} ${uniqueString(groupId)})'
-    description: 'Makes, stops and removes the container groups of Ebb and reads their logs.'
+    description: 'Makes, stops and removes the container groups of Ebb and reads their logs, and what it may do there.'
     type: 'CustomRole'
     permissions: [
       {
@@ -20,6 +20,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.ContainerInstance/containerGroups/delete'
           'Microsoft.ContainerInstance/containerGroups/stop/action'
           'Microsoft.ContainerInstance/containerGroups/containers/logs/read'
+          'Microsoft.Authorization/permissions/read'
         ]
         notActions: []
         dataActions: []

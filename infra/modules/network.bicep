@@ -15,16 +15,15 @@ param daemonRange string
 @description('Address range of the subnet of the gateways.')
 param gatewayRange string
 
-@description('Sessions with a public address: objects with name and port.')
-param sessions array
+@description('UDP ports of sessions behind the load balancer; without any there is none.')
+param gatewayPorts array
 
 @description('Object id of the identity of the daemon.')
 param daemonPrincipalId string
 
-var forGateways = !empty(sessions)
-var ports = [for session in sessions: string(session.port)]
+var forGateways = !empty(gatewayPorts)
+var ports = [for port in gatewayPorts: string(port)]
 var loadBalancerName = 'lbe-${base}'
-var frontendId = resourceId('Microsoft.Network/loadBalancers/frontendIPConfigurations', loadBalancerName, 'public')
 var groupId = resourceGroup().id
 
 resource daemonRules 'Microsoft.Network/networkSecurityGroups@2024-07-01' = {
@@ -182,8 +181,8 @@ resource entryAddress 'Microsoft.Network/publicIPAddresses@2024-07-01' = if (for
   }
 }
 
-// One pool for each session, named after it. The daemon keeps its one address in step with the gateway; a deployment empties
-// the pools, and the daemon fills them again in its next pass.
+// The daemon keeps a rule and a pool for each session here. A deployment takes them away, and the daemon puts them back at its
+// next look, within a minute.
 resource loadBalancer 'Microsoft.Network/loadBalancers@2024-07-01' = if (forGateways) {
   name: loadBalancerName
   location: location
@@ -203,24 +202,6 @@ resource loadBalancer 'Microsoft.Network/loadBalancers@2024-07-01' = if (forGate
         }
       }
     ]
-    backendAddressPools: [for session in sessions: {
-      name: session.name
-    }]
-    loadBalancingRules: [for session in sessions: {
-      name: session.name
-      properties: {
-        frontendIPConfiguration: {
-          id: frontendId
-        }
-        backendAddressPool: {
-          id: resourceId('Microsoft.Network/loadBalancers/backendAddressPools', loadBalancerName, session.name)
-        }
-        protocol: 'Udp'
-        frontendPort: session.port
-        backendPort: session.port
-        disableOutboundSnat: true
-      }
-    }]
   }
 }
 
@@ -228,7 +209,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (forGate
   name: guid(groupId, 'ebb-network')
   properties: {
     roleName: 'Ebb network (${resourceGroup().name} ${uniqueString(groupId)})'
-    description: 'Puts container groups into the subnet of the gateways and their addresses into the pools of the load balancer.'
+    description: 'Puts container groups into the subnet of the gateways and keeps their rules and pools on the load balancer.'
     type: 'CustomRole'
     permissions: [
       {
@@ -237,8 +218,10 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (forGate
           'Microsoft.Network/virtualNetworks/subnets/join/action'
           'Microsoft.Network/virtualNetworks/joinLoadBalancer/action'
           'Microsoft.Network/loadBalancers/read'
-          'Microsoft.Network/loadBalancers/backendAddressPools/read'
-          'Microsoft.Network/loadBalancers/backendAddressPools/write'
+          'Microsoft.Network/loadBalancers/write'
+          'Microsoft.Network/publicIPAddresses/read'
+          'Microsoft.Network/publicIPAddresses/join/action'
+          'Microsoft.Authorization/permissions/read'
         ]
         notActions: []
         dataActions: []
@@ -261,9 +244,19 @@ resource daemonJoinsNetwork 'Microsoft.Authorization/roleAssignments@2022-04-01'
   }
 }
 
-resource daemonFillsPools 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (forGateways) {
+resource daemonKeepsRules 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (forGateways) {
   name: guid(loadBalancer.id, daemonPrincipalId, role.id)
   scope: loadBalancer
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role.name)
+    principalId: daemonPrincipalId
+    principalType: 'ServicePrincipal'
+  }
+}
+
+resource daemonUsesAddress 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (forGateways) {
+  name: guid(entryAddress.id, daemonPrincipalId, role.id)
+  scope: entryAddress
   properties: {
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role.name)
     principalId: daemonPrincipalId
@@ -274,8 +267,8 @@ resource daemonFillsPools 'Microsoft.Authorization/roleAssignments@2022-04-01' =
 @description('Subnet of the daemon.')
 output daemonSubnetId string = resourceId('Microsoft.Network/virtualNetworks/subnets', network.name, 'daemon')
 
-@description('Subnet of the gateways; there is one when there are sessions.')
+@description('Subnet of the gateways; there is one when there are ports.')
 output gatewaySubnetId string = resourceId('Microsoft.Network/virtualNetworks/subnets', network.name, 'gateways')
 
-@description('Load balancer; there is one when there are sessions.')
+@description('Load balancer; there is one when there are ports.')
 output loadBalancerId string = resourceId('Microsoft.Network/loadBalancers', loadBalancerName)

@@ -1,4 +1,4 @@
-metadata description = 'The few addresses that the daemon reads outside resource groups: quotas, and operations in progress.'
+metadata description = 'The few addresses that the daemon reads outside resource groups: quotas, operations in progress, and registered services.'
 
 targetScope = 'subscription'
 
@@ -14,7 +14,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
   name: guid(subscriptionId, base, 'ebb-locations')
   properties: {
     roleName: 'Ebb locations (${base} ${uniqueString(subscriptionId, base)})'
-    description: 'Reads the quotas of Container Instances and the state of its operations. Both have addresses outside resource groups.'
+    description: 'Reads the quotas of Container Instances, the state of its operations, and whether it is registered. All have addresses outside resource groups.'
     type: 'CustomRole'
     permissions: [
       {
@@ -22,6 +22,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.ContainerInstance/locations/usages/read'
           'Microsoft.ContainerInstance/locations/operations/read'
           'Microsoft.ContainerInstance/locations/operationResults/read'
+          'Microsoft.Resources/subscriptions/providers/read'
         ]
         notActions: []
         dataActions: []

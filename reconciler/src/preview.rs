@@ -85,6 +85,7 @@ pub fn of_merge(from: Document, to: Document, now: Timestamp, until: Option<Time
         gateways: BTreeMap::new(),
         lag: SignedDuration::ZERO,
         unseen: BTreeMap::new(),
+        blocked: BTreeMap::new(),
     };
     let Settled { records, observed, evidence } = settled(&Inputs {
         desired: &desired,

@@ -17,7 +17,9 @@ mod run;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use args::Command;
+use args::{Command, Target};
+
+pub use probe::Machine;
 
 /// Runs the gateway's command line, without the program's own name. The stand-alone binary is this and nothing else; `ebb`
 /// offers it as a hidden subcommand, so that one executable can do both.
@@ -52,6 +54,12 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether the gateway on this UDP port of this machine answers.
+#[must_use]
+pub fn is_alive(port: u16) -> bool {
+    health::ask(&Target::Port(port)).is_ok()
 }
 
 /// Writes a line; when nobody reads, there is nobody to be told about that.

@@ -57,7 +57,7 @@ pub(super) fn check(
         checked.check_addresses(cx);
         all.push(checked);
     }
-    check_local_ports(&all, cx);
+    check_shared_ports(&all, cx);
 }
 
 fn check_members(members: &[(usize, At<UserName>)], users: Option<&BTreeSet<&UserName>>, cx: &mut Cx<'_>) {
@@ -229,31 +229,56 @@ impl Checked<'_> {
         }
     }
 
-    /// The port, where it takes a port of this machine.
-    fn local_port(&self) -> Option<u16> {
-        (self.merged.region() == Some(LOCAL)).then(|| self.merged.port())
+    /// Whose port it takes, where that is not its own: this machine's or a load balancer's.
+    fn port_of(&self) -> Option<PortOf> {
+        if self.merged.region() == Some(LOCAL) {
+            return Some(PortOf::Machine);
+        }
+        match self.merged.network() {
+            // ARM compares ids without regard to case.
+            Network::Vnet { load_balancer: Some(id), .. } => {
+                Some(PortOf::LoadBalancer(id.to_ascii_lowercase()))
+            }
+            Network::Vnet { load_balancer: None, .. } | Network::Public => None,
+        }
     }
 }
 
-/// Reports ports that two sessions want on this machine.
-fn check_local_ports(sessions: &[Checked<'_>], cx: &mut Cx<'_>) {
-    let wanted: BTreeSet<u16> = sessions.iter().filter_map(Checked::local_port).collect();
-    let mut free = (Session::DEFAULT_PORT..).filter(|port| !wanted.contains(port));
-    let mut taken = BTreeMap::new();
+/// What has every port once for all its sessions.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum PortOf {
+    Machine,
+    LoadBalancer(String),
+}
+
+/// Reports ports that two sessions want of the same machine or load balancer.
+fn check_shared_ports(sessions: &[Checked<'_>], cx: &mut Cx<'_>) {
+    let shared = |session: &Checked<'_>| Some((session.port_of()?, session.merged.port()));
+    let wanted: BTreeSet<_> = sessions.iter().filter_map(shared).collect();
+    let mut first_at = BTreeMap::new();
+    let mut proposed = BTreeSet::new();
     for session in sessions {
-        let Some(port) = session.local_port() else { continue };
-        let Some(first) = taken.get(&port) else {
-            taken.insert(port, session.mark.line);
+        let Some((of, port)) = shared(session) else { continue };
+        let Some(first) = first_at.get(&(of.clone(), port)) else {
+            first_at.insert((of, port), session.mark.line);
             continue;
         };
         let mark = session.session.settings.port.as_ref().map_or(session.mark, |at| at.mark);
         session.inside(cx, |cx| {
             cx.field("port", |cx| {
                 cx.report_with(mark, || {
-                    let message = format!(
-                        "port {port} is taken by the session on line {first}, and both run on this machine"
-                    );
-                    (message, free.next().map(|port| format!("write `port: {port}`")).unwrap_or_default())
+                    let why = match &of {
+                        PortOf::Machine => "run on this machine",
+                        PortOf::LoadBalancer(_) => "are behind this load balancer",
+                    };
+                    let message =
+                        format!("port {port} is taken by the session on line {first}, and both {why}");
+                    let mut free = (Session::DEFAULT_PORT..)
+                        .map(|port| (of.clone(), port))
+                        .filter(|one| !wanted.contains(one) && !proposed.contains(one));
+                    let free = free.next();
+                    proposed.extend(free.clone());
+                    (message, free.map(|(_, port)| format!("write `port: {port}`")).unwrap_or_default())
                 });
             });
         });

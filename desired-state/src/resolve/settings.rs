@@ -70,6 +70,9 @@ fn is_reachable(address: IpAddr) -> bool {
     !(local || address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
+/// Most characters of a tag's value ("Use tags to organize your Azure resources").
+const LONGEST_TAG: usize = 256;
+
 fn check_network(network: &written::Network, cx: &mut Cx<'_>) {
     let Some(mode) = &network.mode else { return };
     match mode.value {
@@ -86,11 +89,24 @@ fn check_network(network: &written::Network, cx: &mut Cx<'_>) {
                 }
             }
         }
-        Mode::Vnet => cx.field("subnet", |cx| {
-            if network.subnet.is_none() && !cx.is_reported_here() {
-                cx.report(mode.mark, "`subnet` is missing here", "`mode: vnet` needs the ARM id of a subnet");
+        Mode::Vnet => {
+            cx.field("subnet", |cx| {
+                if network.subnet.is_none() && !cx.is_reported_here() {
+                    cx.report(
+                        mode.mark,
+                        "`subnet` is missing here",
+                        "`mode: vnet` needs the ARM id of a subnet",
+                    );
+                }
+            });
+            let long = network.load_balancer.as_ref().filter(|id| id.value.0.len() > LONGEST_TAG);
+            if let Some(id) = long {
+                let message = format!("an ARM id of {} characters is too long here", id.value.0.len());
+                let help = "gateways carry it in a tag, and Azure allows 256 characters; shorten the name of the load balancer or \
+                            of its resource group";
+                cx.field("loadBalancer", |cx| cx.report(id.mark, message, help));
             }
-        }),
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub enum ConditionKind {
     SourceVerified,
     /// It is known what the provider has for the session.
     ProviderKnown,
+    /// What the provider keeps between users and the gateway, such as a load balancer, leads to it.
+    Connected,
     /// What the gateway says through its tunnel and what it logs tell one story.
     EvidenceAgrees,
 }
@@ -62,6 +64,7 @@ impl ConditionKind {
             Self::DocumentAccepted => "DocumentAccepted",
             Self::SourceVerified => "SourceVerified",
             Self::ProviderKnown => "ProviderKnown",
+            Self::Connected => "Connected",
             Self::EvidenceAgrees => "EvidenceAgrees",
         }
     }
@@ -137,6 +140,7 @@ impl Condition {
             | ConditionKind::DocumentAccepted
             | ConditionKind::SourceVerified
             | ConditionKind::ProviderKnown
+            | ConditionKind::Connected
             | ConditionKind::EvidenceAgrees => self.status != Status::True,
             ConditionKind::Ready | ConditionKind::Configured => false,
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ebb_desired_state::{DeploymentName, Document, Placement, SessionName};
+use ebb_desired_state::{DeploymentName, Document, Network, Placement, SessionName};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,10 @@ pub struct Observed {
     /// is missing from the listing may exist all the same.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub unseen: BTreeMap<SessionName, Failure>,
+    /// Sessions whose gateway exists and cannot be reached because of what the provider keeps between it and its users, a load
+    /// balancer for example, and what is wrong with that.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub blocked: BTreeMap<SessionName, Failure>,
 }
 
 /// What to look for.
@@ -35,6 +39,8 @@ pub struct Scope {
     pub deployment: DeploymentName,
     /// Every session that is declared or remembered, with the places in which it has, had or should have a gateway.
     pub places: BTreeMap<SessionName, BTreeSet<Placement>>,
+    /// ARM ids of the load balancers that declared sessions name.
+    pub load_balancers: BTreeSet<String>,
 }
 
 impl Scope {
@@ -48,7 +54,11 @@ impl Scope {
         for (name, placement) in declared.chain(remembered) {
             places.entry(name.clone()).or_default().insert(placement.clone());
         }
-        Self { deployment: document.deployment.clone(), places }
+        let named = document.sessions.iter().filter_map(|session| match &session.network {
+            Network::Vnet { load_balancer, .. } => load_balancer.clone(),
+            Network::Public => None,
+        });
+        Self { deployment: document.deployment.clone(), places, load_balancers: named.collect() }
     }
 }
 

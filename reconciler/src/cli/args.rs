@@ -24,8 +24,7 @@ pub(super) struct Args {
     pub(super) command: Command,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed, 2 wrong command line or document, 3 `plan` found something to do";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or `doctor` found a fault, 2 wrong command line or document, 3 `plan` found something to do";
 
 /// Where the daemon is.
 #[derive(Debug, Clone, clap::Args)]
@@ -189,6 +188,11 @@ pub(super) enum Command {
     },
     /// Make a WireGuard key pair.
     Keygen,
+    /// Check everything that the daemon needs, with the settings of `ebb run`, and say what to fix. Exit code 1 if a check fails.
+    Doctor(Box<Settings>),
+    /// Find out on a real subscription what no documentation says about Container Instances, and print a report. Costs money.
+    #[cfg(feature = "azure")]
+    MeasureAzure(Box<super::measure::Measure>),
 }
 
 /// Options of `ebb run`.

@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command line or the document is wrong, 3 `ebb plan` found something to do.
+//! Exit codes: 0 done, 1 failed or `ebb doctor` found a fault, 2 the command line or the document is wrong, 3 `ebb plan` found something to do.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -11,10 +11,13 @@ mod api;
 mod args;
 mod config;
 mod connect;
+mod doctor;
 mod document;
 mod edit;
 mod history;
 mod inspect;
+#[cfg(feature = "azure")]
+mod measure;
 mod operate;
 mod output;
 mod plan;
@@ -135,6 +138,9 @@ async fn with_runtime(command: Command, daemon: args::Daemon, output: args::Outp
         Command::Edit { yes } => edit::edit(&daemon, yes, output).await,
         Command::Config { target, qr, mtu } => config::config(&daemon, &target, qr, mtu, output).await,
         Command::Connect(options) => connect::connect(&daemon, options).await,
+        #[cfg(feature = "azure")]
+        Command::MeasureAzure(options) => measure::measure(*options).await,
+        Command::Doctor(settings) => doctor::doctor(*settings, &daemon, output).await,
         Command::Validate { .. } | Command::Schema | Command::Keygen => unreachable!("needs no runtime"),
     }
 }

@@ -103,7 +103,11 @@ impl Engine {
         self.listing = true;
         let (provider, sender) = (self.parts.provider.clone(), self.listings.0.clone());
         tokio::spawn(async move {
-            let _ = sender.send(provider.list(&scope).await).await;
+            let mut listed = provider.list(&scope).await;
+            if let Ok(observed) = &mut listed {
+                provider.tend(&scope, observed).await;
+            }
+            let _ = sender.send(listed).await;
         });
     }
 

@@ -187,7 +187,13 @@ impl Provider for LocalProvider {
             let directory = self.settings.state.join("local");
             failure(&format!("cannot list the gateways in {}", directory.display()), &error)
         })?;
-        Ok(Observed { asked_at, lag: SignedDuration::ZERO, gateways, unseen: BTreeMap::new() })
+        Ok(Observed {
+            asked_at,
+            lag: SignedDuration::ZERO,
+            gateways,
+            unseen: BTreeMap::new(),
+            blocked: BTreeMap::new(),
+        })
     }
 
     async fn create(&self, spec: &GatewaySpec, boot: &Boot) -> Result<(), Failure> {

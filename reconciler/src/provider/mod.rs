@@ -44,6 +44,10 @@ pub trait Provider: Send + Sync {
     /// The last lines that the gateway of the named run has printed, at least a few minutes' worth of telemetry.
     async fn log_tail(&self, name: &GatewayName, run: &RunId) -> Result<String, Failure>;
 
+    /// Brings what this place keeps between gateways and their users, such as the rules of a load balancer, into line with what
+    /// it has just listed, and writes into `observed` what became of it. Whoever only wants to look does not call it.
+    async fn tend(&self, _: &Scope, _: &mut Observed) {}
+
     /// Something suggests that this gateway is not as it was last seen; the next lists are to look at it itself. Whoever has
     /// a doubt may say so as often as it comes up.
     fn look_at(&self, name: &GatewayName);

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::command::Output;
 use super::namespace::Namespace;
 use super::server::{Echo, Names, Web};
-use crate::fake_arm::{Behaviour, FakeArm, Image};
+use crate::fake_arm::{Behaviour, FakeArm, Forwarder, Image};
 
 /// Where clients reach the host. It is an address of the host itself, so no user may go there.
 pub const HOST: &str = "198.51.100.1";
@@ -35,6 +35,9 @@ pub const SERVER_V6: &str = "2a0e:45::1";
 
 /// A server in a private network that the host can reach.
 pub const PRIVATE: &str = "10.50.0.1";
+
+/// Addresses of the private network that gateways get, in turn.
+pub const INSIDE: [&str; 2] = ["10.1.0.4", "10.1.0.5"];
 
 /// A server where clouds have their metadata service.
 pub const METADATA: &str = "169.254.169.254";
@@ -81,6 +84,8 @@ pub enum Place {
     Host,
     /// On what the provider `aci` takes for Azure.
     Azure,
+    /// The same in a private network behind a load balancer, which has the host's address.
+    PrivateNetwork,
 }
 
 impl Place {
@@ -109,8 +114,10 @@ done 2>/dev/null
 pub struct World {
     /// Azure, where gateways run there.
     pub azure: Option<FakeArm>,
-    /// Where the daemon and its gateways run.
+    /// Where the daemon runs, and gateways that are on the host or have public addresses.
     pub host: Namespace,
+    /// Where gateways run that are in a private network, if they are.
+    pub private_network: Option<Namespace>,
     /// Everything beyond the host.
     pub internet: Namespace,
     /// The web server of the Internet, on port 80 of all its addresses.
@@ -159,13 +166,26 @@ impl World {
         let keepers = vec![keeper(&host), keeper(&internet)];
         wire(&host, &internet);
         let at = |address: &str, port| SocketAddr::new(address.parse().expect("an address"), port);
-        let azure = (place == Place::Azure).then(|| {
+        let private_network = (place == Place::PrivateNetwork).then(|| {
+            let inside = namespace("inside");
+            wire_private(&inside, &host, &internet);
+            inside
+        });
+        let keepers = keepers.into_iter().chain(private_network.as_ref().map(keeper)).collect();
+        let azure = (place != Place::Host).then(|| {
             let command = vec![ebb.display().to_string(), "gateway".to_owned(), "run".to_owned()];
-            let image = Image { command, logs: directory.path().join("logs"), spawn: host.spawner() };
+            let spawn = private_network.as_ref().unwrap_or(&host).spawner();
+            let image = Image { command, logs: directory.path().join("logs"), spawn };
             let listener = host.run(|| TcpListener::bind(MANAGEMENT)).expect("nobody else is there");
             let behaviour =
                 Behaviour { address: HOST.to_owned(), hosts: Some(hosts.clone()), ..Behaviour::default() };
-            FakeArm::start(listener, behaviour, Some(image))
+            let azure = FakeArm::start(listener, behaviour, Some(image));
+            if private_network.is_some() {
+                azure.behave(|behaviour| behaviour.private = INSIDE.map(str::to_owned).to_vec());
+                azure.add_load_balancer(HOST);
+                Forwarder::start(&host, &azure, HOST.parse().expect("an address"));
+            }
+            azure
         });
         Some(Self {
             azure,
@@ -174,6 +194,7 @@ impl World {
             echo_v6: Echo::start(&internet, at(SERVER_V6, 7)),
             names: Names::start(&internet, at(SERVER, 53), &NAMES),
             host,
+            private_network,
             internet,
             ebb,
             keepers: RefCell::new(keepers),
@@ -293,6 +314,18 @@ fn wire(host: &Namespace, internet: &Namespace) {
     host.ip(&format!("-6 route add default via {SERVER_V6}"));
     // Ping sockets need no privilege, but a group that the kernel lets have them.
     host.sysctl("net/ipv4/ping_group_range", "0 2147483647");
+}
+
+/// Connects a private network with the host, where the load balancer is, and with the Internet.
+fn wire_private(inside: &Namespace, host: &Namespace, internet: &Namespace) {
+    let addresses = INSIDE.map(|address| format!("{address}/24"));
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    inside.connect(("eth0", &addresses), host, ("inside", &["10.1.0.1/24"]));
+    inside.connect(("outside", &["45.45.46.2/24"]), internet, ("inside", &["45.45.46.1/24"]));
+    // An address that goes would take the others of its network with it.
+    inside.sysctl("net/ipv4/conf/all/promote_secondaries", "1");
+    inside.ip("route add default via 45.45.46.1");
+    inside.sysctl("net/ipv4/ping_group_range", "0 2147483647");
 }
 
 /// Kills what lives in a namespace when the test ends.

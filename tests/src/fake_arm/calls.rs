@@ -23,6 +23,20 @@ pub enum Kind {
     Logs,
     /// The subscription's usage.
     Usage,
+    /// One load balancer.
+    LoadBalancer,
+    /// Replace a load balancer.
+    PutLoadBalancer,
+    /// A subnet.
+    Subnet,
+    /// A public IP address.
+    PublicAddress,
+    /// What the caller may do.
+    Permissions,
+    /// Whether the subscription uses a service.
+    Registration,
+    /// A resource group.
+    ResourceGroup,
     /// A token; not a call of management.
     Token,
     /// Something that does not exist.

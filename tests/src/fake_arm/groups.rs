@@ -62,6 +62,7 @@ pub(super) struct Groups {
     operations: BTreeMap<String, (String, Option<Value>)>,
     past: VecDeque<(Instant, Vec<Value>)>,
     keeps_past: bool,
+    given: usize,
     pub(super) fates: VecDeque<Fate>,
     pub(super) survivals: VecDeque<u32>,
 }
@@ -77,6 +78,7 @@ impl Groups {
             operations: BTreeMap::new(),
             past: VecDeque::new(),
             keeps_past: false,
+            given: 0,
             fates: VecDeque::new(),
             survivals: VecDeque::new(),
         }
@@ -112,6 +114,8 @@ impl Groups {
         let mut body = body.clone();
         let boot = take_secrets(&mut body);
         let old = self.groups.remove(&key);
+        let is_private = body["properties"]["subnetIds"].is_array();
+        let address = if is_private { self.private(behaviour) } else { behaviour.address.clone() };
         let group = Group {
             id: id.to_owned(),
             body,
@@ -121,11 +125,11 @@ impl Groups {
             // What ran under the name runs no longer: a PUT restarts.
             starts: old.map_or(0, |old| old.starts),
             survives: self.survivals.pop_front().unwrap_or(0),
-            address: behaviour.address.clone(),
+            address,
             operation: operation.clone(),
             stopped: false,
         };
-        if let Some(hosts) = &behaviour.hosts {
+        if let Some(hosts) = behaviour.hosts.as_ref().filter(|_| !is_private) {
             let line = format!("{} {}\n", behaviour.address, group.fqdn());
             let file = OpenOptions::new().append(true).open(hosts);
             file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the file of names is there");
@@ -174,6 +178,26 @@ impl Groups {
             group.start(self.image.as_ref());
         }
         true
+    }
+
+    /// Moves a group to another machine.
+    pub(super) fn restart(&mut self, name: &str, behaviour: &Behaviour) {
+        let address = self.private(behaviour);
+        let Some(group) = self.groups.values_mut().find(|group| group.name() == name) else { return };
+        if group.is_private() {
+            group.address = address;
+        }
+        group.container = None;
+        group.start(self.image.as_ref());
+        self.remember();
+    }
+
+    /// The next address of a subnet.
+    fn private(&mut self, behaviour: &Behaviour) -> String {
+        let private = &behaviour.private;
+        let address = private[self.given % private.len()].clone();
+        self.given += 1;
+        address
     }
 
     pub(super) fn operation(&mut self, id: &str) -> Option<Value> {
@@ -240,6 +264,10 @@ impl Groups {
 impl Group {
     fn name(&self) -> &str {
         self.id.rsplit('/').next().unwrap_or_default()
+    }
+
+    fn is_private(&self) -> bool {
+        self.body["properties"]["subnetIds"].is_array()
     }
 
     fn fqdn(&self) -> String {
@@ -314,7 +342,9 @@ impl Group {
         properties["provisioningState"] = json!(state);
         let has_address = matches!(self.phase, Phase::Made { address_from } if address_from <= now());
         properties["ipAddress"]["ip"] = if has_address { json!(self.address) } else { Value::Null };
-        properties["ipAddress"]["fqdn"] = json!(self.fqdn());
+        if !self.is_private() {
+            properties["ipAddress"]["fqdn"] = json!(self.fqdn());
+        }
         if with_view {
             properties["instanceView"] = view;
             let state = match self.container.as_ref().map(Container::state) {

@@ -91,6 +91,7 @@ async fn answer(
     let (kind, name) = routes::kind(&asked);
     let (answer, lost, then) = {
         let state = &mut *shared.lock();
+        let ahead = state.behaviour.ahead;
         let fault = state.calls.next_fault(kind);
         let answer = match &fault {
             Some(Fault::Refuse { status, code, retry_after }) => {
@@ -100,6 +101,7 @@ async fn answer(
             Some(Fault::LoseRequest) => Answer::empty(0),
             Some(Fault::LoseAnswer | Fault::None) | None => routes::answer(state, kind, &asked),
         };
+        let answer = if ahead == 0 { answer } else { answer.with("date", date(ahead)) };
         let lost = matches!(fault, Some(Fault::LoseRequest | Fault::LoseAnswer));
         let then = state.calls.made(Call { kind, name, status: answer.status });
         (answer, lost, then)
@@ -112,6 +114,14 @@ async fn answer(
         return broken();
     }
     into_response(answer, kind)
+}
+
+/// What a clock shows that is this many seconds ahead (RFC 9110, section 5.6.7).
+#[expect(clippy::disallowed_methods, reason = "a service has a clock")]
+fn date(ahead: i64) -> String {
+    let shown = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
+    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+    printer.timestamp_to_rfc9110_string(&shown).expect("a time of our days")
 }
 
 fn pair(text: &str) -> Option<(String, String)> {

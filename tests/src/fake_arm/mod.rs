@@ -7,8 +7,10 @@
 //!
 //! It knows nothing of Ebb except how its image is started.
 
+mod balancers;
 mod calls;
 mod containers;
+mod forwarder;
 mod groups;
 mod http;
 mod routes;
@@ -21,10 +23,13 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use serde_json::Value;
 
+pub use balancers::{LOAD_BALANCER, SUBNET};
 pub use calls::{Call, Fault, Kind};
 pub use containers::Image;
+pub use forwarder::Forwarder;
 pub use groups::Fate;
 
+use self::balancers::Balancers;
 use self::calls::Calls;
 use self::groups::Groups;
 
@@ -39,6 +44,16 @@ pub const TOKEN: &str = "a-token-of-the-fake";
 
 /// The secret by which a program shows that it may ask for tokens.
 pub const IDENTITY_HEADER: &str = "a-header-of-the-fake";
+
+/// What the role of a daemon allows ([`Behaviour::actions`]).
+pub const ACTIONS: [&str; 6] = [
+    "Microsoft.ContainerInstance/containerGroups/*",
+    "Microsoft.ContainerInstance/locations/*/read",
+    "Microsoft.Network/loadBalancers/*",
+    "Microsoft.Network/virtualNetworks/subnets/*",
+    "Microsoft.Network/publicIPAddresses/*",
+    "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action",
+];
 
 /// How the service behaves.
 #[derive(Debug, Clone)]
@@ -61,6 +76,16 @@ pub struct Behaviour {
     pub authenticated: bool,
     /// The address that groups get.
     pub address: String,
+    /// Addresses that groups in a subnet get, each another one, in turn.
+    pub private: Vec<String>,
+    /// What the caller may do.
+    pub actions: Vec<String>,
+    /// Whether the subscription uses container instances.
+    pub registered: bool,
+    /// Whether the subnet is delegated to container groups.
+    pub delegated: bool,
+    /// How far its clock is ahead, in seconds.
+    pub ahead: i64,
     /// A file in the form of `/etc/hosts`, in which their names are made known.
     pub hosts: Option<std::path::PathBuf>,
 }
@@ -77,6 +102,11 @@ impl Default for Behaviour {
             resource_groups: vec![RESOURCE_GROUP.to_owned()],
             authenticated: true,
             address: "127.0.0.1".to_owned(),
+            private: (4..=250).map(|host| format!("10.1.0.{host}")).collect(),
+            actions: ACTIONS.map(str::to_owned).to_vec(),
+            registered: true,
+            delegated: true,
+            ahead: 0,
             hosts: None,
         }
     }
@@ -86,6 +116,7 @@ impl Default for Behaviour {
 struct State {
     behaviour: Behaviour,
     groups: Groups,
+    balancers: Balancers,
     calls: Calls,
     own: String,
 }
@@ -114,7 +145,13 @@ impl FakeArm {
     pub fn start(listener: TcpListener, behaviour: Behaviour, image: Option<Image>) -> Self {
         let address = listener.local_addr().expect("it listens");
         let own = format!("http://{address}");
-        let state = State { behaviour, groups: Groups::new(image), calls: Calls::default(), own };
+        let state = State {
+            behaviour,
+            groups: Groups::new(image),
+            balancers: Balancers::default(),
+            calls: Calls::default(),
+            own,
+        };
         let shared = Shared(Arc::new(Mutex::new(state)));
         http::serve(listener, shared.clone());
         containers::watch(&shared);
@@ -211,6 +248,34 @@ impl FakeArm {
     /// Takes a group away behind everybody's back.
     pub fn vanish(&self, name: &str) {
         self.shared.lock().groups.remove(name);
+    }
+
+    /// Makes the load balancer [`LOAD_BALANCER`] with this public address, and rules of other people on it.
+    pub fn add_load_balancer(&self, address: &str) {
+        self.shared.lock().balancers.add(address);
+    }
+
+    /// The load balancer as a GET shows it.
+    #[must_use]
+    pub fn load_balancer(&self) -> Value {
+        self.shared.lock().balancers.shown(LOAD_BALANCER).unwrap_or_default()
+    }
+
+    /// Changes the load balancer behind everybody's back.
+    pub fn change_load_balancer(&self, change: impl FnOnce(&mut Value)) {
+        self.shared.lock().balancers.change(change);
+    }
+
+    /// Where UDP rules of the load balancer lead: addresses by port.
+    #[must_use]
+    pub fn rules(&self) -> std::collections::BTreeMap<u16, Vec<SocketAddr>> {
+        self.shared.lock().balancers.rules()
+    }
+
+    /// Restarts a group as Azure does when it moves one: the container starts again, and in a subnet it has another address.
+    pub fn restart(&self, name: &str) {
+        let state = &mut *self.shared.lock();
+        state.groups.restart(name, &state.behaviour);
     }
 
     /// Process id of a group's container.

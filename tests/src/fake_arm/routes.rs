@@ -11,6 +11,14 @@ use super::{IDENTITY_HEADER, SUBSCRIPTION, State, TOKEN, schema};
 /// API versions that the service knows, as far as anybody here uses them.
 const VERSIONS: [&str; 2] = ["2023-05-01", "2025-09-01"];
 
+/// The same of other services, by a part of their paths.
+const OTHER_VERSIONS: [(&str, &str); 4] = [
+    ("/providers/microsoft.network/", "2024-07-01"),
+    ("/providers/microsoft.authorization/permissions", "2022-04-01"),
+    ("/providers/microsoft.containerinstance", "2021-04-01"),
+    ("/resourcegroups/", "2021-04-01"),
+];
+
 const RETRY_AFTER: u64 = 1;
 
 /// What a request is about, and which group it names.
@@ -57,8 +65,26 @@ pub(super) fn kind(asked: &Asked) -> (Kind, String) {
         ["subscriptions", _, "providers", "microsoft.containerinstance", "locations", _, "usages"] => {
             (Kind::Usage, String::new())
         }
+        [.., "providers", "microsoft.network", "loadbalancers", _] => {
+            let kind = if asked.method == Method::PUT { Kind::PutLoadBalancer } else { Kind::LoadBalancer };
+            (kind, name(7))
+        }
+        [.., "providers", "microsoft.network", "virtualnetworks", _, "subnets", _] => (Kind::Subnet, name(9)),
+        [.., "providers", "microsoft.network", "publicipaddresses", _] => (Kind::PublicAddress, name(7)),
+        [.., "providers", "microsoft.authorization", "permissions"] => (Kind::Permissions, String::new()),
+        ["subscriptions", _, "providers", "microsoft.containerinstance"] => {
+            (Kind::Registration, String::new())
+        }
+        ["subscriptions", _, "resourcegroups", _] => (Kind::ResourceGroup, name(3)),
         _ => (Kind::Other, String::new()),
     }
+}
+
+/// Whether some service knows this version.
+fn is_known(asked: &Asked, version: &str) -> bool {
+    let path = asked.path.to_ascii_lowercase();
+    let of_other = OTHER_VERSIONS.iter().any(|(part, known)| path.contains(part) && *known == version);
+    of_other || (path.contains("/providers/microsoft.containerinstance/") && VERSIONS.contains(&version))
 }
 
 pub(super) fn answer(state: &mut State, kind: Kind, asked: &Asked) -> Answer {
@@ -111,6 +137,40 @@ pub(super) fn answer(state: &mut State, kind: Kind, asked: &Asked) -> Answer {
             ];
             Answer::new(200, json!({ "value": usages }))
         }
+        Kind::LoadBalancer => match state.balancers.shown(id) {
+            Some(shown) => Answer::new(200, shown),
+            None => not_found(id),
+        },
+        Kind::PutLoadBalancer => {
+            let etag = asked.headers.get("if-match").and_then(|value| value.to_str().ok());
+            match state.balancers.put(id, &asked.body, etag) {
+                Ok(shown) => Answer::new(200, shown).with("retry-after", RETRY_AFTER),
+                Err((status, code, message)) => Answer::error(status, code, message),
+            }
+        }
+        Kind::Subnet => {
+            let service = json!({ "serviceName": "Microsoft.ContainerInstance/containerGroups" });
+            let delegations =
+                if state.behaviour.delegated { json!([{ "properties": service }]) } else { json!([]) };
+            let properties = json!({ "delegations": delegations, "natGateway": { "id": "/exit" } });
+            Answer::new(200, json!({ "id": id, "properties": properties }))
+        }
+        Kind::PublicAddress => match state.balancers.address(id) {
+            Some(shown) => Answer::new(200, shown),
+            None => not_found(id),
+        },
+        Kind::Permissions => {
+            let allowed = json!({ "actions": state.behaviour.actions, "notActions": [] });
+            Answer::new(200, json!({ "value": [allowed] }))
+        }
+        Kind::Registration => {
+            let registered = if state.behaviour.registered { "Registered" } else { "NotRegistered" };
+            Answer::new(
+                200,
+                json!({ "namespace": "Microsoft.ContainerInstance", "registrationState": registered }),
+            )
+        }
+        Kind::ResourceGroup => Answer::new(200, json!({ "id": id, "location": "eastus2" })),
         Kind::Token | Kind::Other => Answer::error(404, "InvalidResourceType", "there is no such thing"),
     }
 }
@@ -141,7 +201,7 @@ fn refusal(state: &State, asked: &Asked) -> Option<Answer> {
                 "The api-version query parameter is required.",
             ));
         }
-        Some(version) if !VERSIONS.contains(&version) => {
+        Some(version) if !is_known(asked, version) => {
             return Some(Answer::error(400, "InvalidApiVersionParameter", format!("{version} is not known")));
         }
         Some(_) => {}

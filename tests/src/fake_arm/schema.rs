@@ -24,6 +24,58 @@ const RESERVED: [(u64, u64); 9] = [
     (49152, 65534),
 ];
 
+/// What only answers have; whoever sends a load balancer back sends these too, and they are ignored.
+const READ_ONLY: [&str; 8] = [
+    "etag",
+    "provisioningState",
+    "resourceGuid",
+    "inboundNatPools",
+    "loadBalancingRules",
+    "inboundNatRules",
+    "outboundRules",
+    "backendIPConfigurations",
+];
+
+static NETWORK: LazyLock<Option<Checker>> = LazyLock::new(|| {
+    let file = Path::new(&env::var_os(FOLDER)?).join("network-2024-07-01.json");
+    let text = fs::read_to_string(file).ok()?;
+    let schema = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{FOLDER}: {error}"));
+    let own = "https://schema.management.azure.com/schemas/2024-07-01/Microsoft.Network.json";
+    Some(compiled(own, schema, "loadBalancers").unwrap_or_else(|error| panic!("{FOLDER}: {error}")))
+});
+
+/// Whether Microsoft's schema of load balancers is at hand.
+#[must_use]
+pub fn knows_load_balancers() -> bool {
+    NETWORK.is_some()
+}
+
+/// What is wrong with a load balancer, if anything.
+pub(super) fn check_load_balancer(name: &str, body: &Value) -> Result<(), String> {
+    let Some(checker) = &*NETWORK else { return Ok(()) };
+    let mut resource = body.clone();
+    strip(&mut resource, 0);
+    resource["name"] = json!(name);
+    resource["type"] = json!("Microsoft.Network/loadBalancers");
+    resource["apiVersion"] = json!("2024-07-01");
+    checker.schemas.validate(&resource, checker.index).map_err(|error| format!("{error:#}"))
+}
+
+fn strip(value: &mut Value, depth: usize) {
+    match value {
+        Value::Object(map) => {
+            // Of the load balancer itself these are what it is made of; deeper they are references back.
+            map.retain(|name, _| {
+                let is_part = depth <= 1 && name.ends_with('s');
+                !READ_ONLY.contains(&name.as_str()) || is_part
+            });
+            map.values_mut().for_each(|value| strip(value, depth + 1));
+        }
+        Value::Array(all) => all.iter_mut().for_each(|value| strip(value, depth + 1)),
+        _ => {}
+    }
+}
+
 struct Checker {
     schemas: boon::Schemas,
     index: boon::SchemaIndex,
@@ -46,21 +98,22 @@ fn checker(folder: &Path) -> Result<Checker, String> {
         let text = fs::read_to_string(folder.join(name)).map_err(|error| format!("{name}: {error}"))?;
         serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))
     };
-    let mut groups = read("containerInstance-2025-09-01.json")?;
-    close(&mut groups);
+    let own = "https://schema.management.azure.com/schemas/2025-09-01/Microsoft.ContainerInstance.json";
+    compiled(own, read("containerInstance-2025-09-01.json")?, "containerGroups")
+}
+
+fn compiled(own: &str, mut schema: Value, resource: &str) -> Result<Checker, String> {
+    close(&mut schema);
     // What templates may have in place of a value is not for requests.
     let expression =
         json!({ "definitions": { "expression": { "type": "string", "pattern": "^\\[([^\\[].*)?\\]$" } } });
-    let (own, common) = (
-        "https://schema.management.azure.com/schemas/2025-09-01/Microsoft.ContainerInstance.json",
-        "https://schema.management.azure.com/schemas/common/definitions.json",
-    );
+    let common = "https://schema.management.azure.com/schemas/common/definitions.json";
     let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
     compiler.set_default_draft(boon::Draft::V4);
-    compiler.add_resource(own, groups).map_err(|error| error.to_string())?;
+    compiler.add_resource(own, schema).map_err(|error| error.to_string())?;
     compiler.add_resource(common, expression).map_err(|error| error.to_string())?;
     let index = compiler
-        .compile(&format!("{own}#/resourceDefinitions/containerGroups"), &mut schemas)
+        .compile(&format!("{own}#/resourceDefinitions/{resource}"), &mut schemas)
         .map_err(|error| error.to_string())?;
     Ok(Checker { schemas, index })
 }
@@ -134,6 +187,11 @@ pub(super) fn check(id: &str, body: &Value) -> Result<(), String> {
         if RESERVED.iter().any(|(first, last)| (*first..=*last).contains(&number)) {
             return Err(format!("the port {number} is reserved"));
         }
+    }
+    let kind = address["type"].as_str();
+    let wanted = if properties["subnetIds"].is_array() { "Private" } else { "Public" };
+    if kind != Some(wanted) {
+        return Err(format!("the ipAddress of such a group has the type {wanted}"));
     }
     let label = address["dnsNameLabel"].as_str();
     if label.is_some_and(|label| !(5..=63).contains(&label.len())) {

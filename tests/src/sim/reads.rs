@@ -184,6 +184,7 @@ impl World {
             lag: promised,
             gateways,
             unseen: BTreeMap::new(),
+            blocked: BTreeMap::new(),
         });
         let answer_at = self.now + self.pace.this_time(self.pace.list, &mut self.rng);
         daemon.listing = Some((answer_at, result));

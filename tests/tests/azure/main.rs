@@ -4,6 +4,8 @@
 
 mod azurite;
 mod blob;
+mod doctor;
+mod measure;
 mod npm;
 mod provider;
 mod sdk;

@@ -49,7 +49,11 @@ pub(crate) fn boot(port: u16) -> Boot {
 
 pub(crate) fn scope(sessions: &[&str]) -> Scope {
     let places = sessions.iter().map(|session| (session.parse().unwrap(), [Placement::default()].into()));
-    Scope { deployment: "home".parse().unwrap(), places: places.collect() }
+    Scope {
+        deployment: "home".parse().unwrap(),
+        places: places.collect(),
+        load_balancers: Default::default(),
+    }
 }
 
 /// Lists until a gateway is as it should be, and no longer than a gateway takes that comes at all.

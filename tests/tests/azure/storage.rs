@@ -13,7 +13,7 @@ fn storage(url: &str) -> Storage {
     Storage::open(&azure("https://unused.example").0, "EBB_LOCK", url).unwrap()
 }
 
-async fn with_container(azurite: &Azurite, name: &str) {
+pub(crate) async fn with_container(azurite: &Azurite, name: &str) {
     let container = storage(&azurite.blob(name));
     let request = container.request(Method::Put, "", &[("restype", "container")]);
     assert_eq!(container.send(request).await.unwrap().status, 201);

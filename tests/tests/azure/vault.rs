@@ -87,7 +87,20 @@ async fn recover(State(vault): State<Shared>, Path(name): Path<String>, headers:
     }
 }
 
+/// Starts one that answers or, unless it is `open`, refuses; where it is.
+pub async fn serve(open: bool) -> String {
+    let (vault, url) = listen().await;
+    vault.lock().unwrap().open = open;
+    url
+}
+
 async fn start() -> (Shared, VaultSecrets) {
+    let (shared, url) = listen().await;
+    let secrets = VaultSecrets::open(&azure("https://unused.example").0, "EBB_SECRETS", &url).unwrap();
+    (shared, secrets)
+}
+
+async fn listen() -> (Shared, String) {
     let shared = Shared::default();
     shared.lock().unwrap().open = true;
     let router = Router::new()
@@ -97,8 +110,7 @@ async fn start() -> (Shared, VaultSecrets) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let secrets = VaultSecrets::open(&azure("https://unused.example").0, "EBB_SECRETS", &url).unwrap();
-    (shared, secrets)
+    (shared, url)
 }
 
 fn key(byte: u8) -> PrivateKey {

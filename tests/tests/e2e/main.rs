@@ -7,6 +7,7 @@ mod blob;
 mod commands;
 mod connect;
 mod crash;
+mod doctor;
 mod document;
 mod doubt;
 mod egress;
@@ -22,6 +23,7 @@ mod sources;
 mod statuses;
 mod tags;
 mod traffic;
+mod vnet;
 mod webhook;
 
 use ebb_tests::e2e::World;

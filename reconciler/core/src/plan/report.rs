@@ -212,6 +212,10 @@ fn conditions(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Vec<Condition> {
         let (kind, reason) = (ConditionKind::ProviderKnown, failure.class.as_str());
         Condition::new(kind, Status::False, reason, failure.message.clone())
     }));
+    conditions.extend(draft.blocked().map(|failure| {
+        let (kind, reason) = (ConditionKind::Connected, failure.class.as_str());
+        Condition::new(kind, Status::False, reason, failure.message.clone())
+    }));
     conditions.extend(draft.evidence.and_then(Evidence::disagreement).map(|disagreement| {
         let (kind, reason) = (ConditionKind::EvidenceAgrees, disagreement.reason());
         Condition::new(kind, Status::False, reason, disagreement.to_string())

@@ -135,6 +135,11 @@ impl<'a> Draft<'a> {
         &self.record.session
     }
 
+    /// Why nobody can reach the gateway, where what the provider keeps before it is to blame.
+    pub(super) fn blocked(&self) -> Option<&'a Failure> {
+        self.inputs.observed?.blocked.get(&self.record.session)
+    }
+
     /// Whether a teardown would end something that is not ending anyway.
     pub(super) fn runs(&self) -> bool {
         self.record.state.name().holds_slot() && !matches!(self.record.state, State::Terminating { .. })

@@ -69,6 +69,7 @@ impl Situation {
                 lag: SignedDuration::from_secs(30),
                 gateways: BTreeMap::new(),
                 unseen: BTreeMap::new(),
+                blocked: BTreeMap::new(),
             }),
             evidence: BTreeMap::new(),
             keys: Keys::default(),

@@ -28,6 +28,8 @@ pub enum Code {
     Image,
     /// The DNS name belongs to somebody else.
     DnsName,
+    /// The port of a load balancer leads somewhere else.
+    PortTaken,
     /// The request contradicts itself or the API.
     Invalid,
     /// The caller may not do this.
@@ -53,7 +55,11 @@ pub enum Code {
 impl From<&str> for Code {
     fn from(code: &str) -> Self {
         match code.trim_end_matches('.') {
-            "ContainerGroupTransitioning" | "AnotherOperationInProgress" | "Conflict" => Self::Transitioning,
+            "ContainerGroupTransitioning"
+            | "AnotherOperationInProgress"
+            | "Conflict"
+            | "PreconditionFailed"
+            | "RetryableError" => Self::Transitioning,
             "ServiceUnavailable" | "InsufficientCapacity" | "ResourcesNotAvailable" | "SkuNotAvailable" => {
                 Self::NoCapacity
             }
@@ -72,6 +78,7 @@ impl From<&str> for Code {
             "ContainerGroupQuotaReached" | "QuotaExceeded" | "ResourceQuotaExceeded" => Self::Quota,
             "InaccessibleImage" | "ImagePullFailure" | "InvalidImageRegistryCredentialType" => Self::Image,
             "DnsNameLabelNotAvailable" | "DnsRecordInUse" => Self::DnsName,
+            "RulesUseSameFrontendPortProtocolAndIPConfig" => Self::PortTaken,
             "BadRequest"
             | "InvalidRequestContent"
             | "InvalidTemplate"
@@ -122,6 +129,7 @@ impl Code {
             Self::Registry | Self::Internal | Self::NotAllowedNow => Class::Transient,
             Self::Image
             | Self::DnsName
+            | Self::PortTaken
             | Self::Forbidden
             | Self::Unauthenticated
             | Self::NotFound
@@ -151,6 +159,9 @@ impl Code {
                 "check EBB_GATEWAY_IMAGE, and that EBB_GATEWAY_IDENTITY has the role AcrPull on the registry",
             ),
             Self::DnsName => Some("the name is taken; give the deployment or the session another name"),
+            Self::PortTaken => {
+                Some("another rule of the load balancer has the port; give the session another `port`")
+            }
             Self::Forbidden => Some(
                 "give the daemon's identity its role on the resource group; `az role assignment list --all --assignee \
                      CLIENT_ID` shows those it has",

@@ -61,6 +61,9 @@ pub struct Properties {
     pub ip_address: Option<IpAddress>,
     /// What it does; missing in listings.
     pub instance_view: Option<View>,
+    /// Subnets that it is in: one or none.
+    #[serde(default)]
+    pub subnet_ids: Vec<SubnetId>,
     /// Its containers.
     #[serde(default)]
     pub containers: Vec<Container>,
@@ -120,6 +123,13 @@ impl From<String> for ProvisioningState {
             _ => Self::Unknown(word),
         }
     }
+}
+
+/// A subnet.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SubnetId {
+    /// ARM id.
+    pub id: String,
 }
 
 /// The address of a group.

@@ -11,7 +11,7 @@ mod operation;
 
 use std::sync::Arc;
 
-use azure_core::http::headers::CONTENT_TYPE;
+use azure_core::http::headers::{CONTENT_TYPE, IF_MATCH};
 use azure_core::http::{Method, Request, Url};
 use ebb_core::outcome::{Class, Failure};
 use serde::Deserialize;
@@ -29,6 +29,9 @@ pub use operation::{Operation, Progress};
 
 /// Version of the container group API: the newest stable one that Microsoft's own SDKs use by default.
 pub const API_VERSION: &str = "2025-09-01";
+
+/// Version of the API of virtual networks and load balancers.
+pub const NETWORK_API_VERSION: &str = "2024-07-01";
 
 /// Pages of a listing; more than this is a link that leads in circles.
 const MOST_PAGES: usize = 1000;
@@ -54,6 +57,8 @@ struct Call<'a> {
     method: Method,
     url: Url,
     body: Option<&'a Value>,
+    /// Only if the resource still has this ETag.
+    etag: Option<&'a str>,
     subscription: &'a str,
     /// In words for people: "create the container group x".
     what: &'a str,
@@ -191,22 +196,25 @@ impl Arm {
         self.find(&url, subscription, what).await
     }
 
-    /// Replaces something of Azure Resource Manager by `body`, in the form of the given API version.
+    /// Replaces something of Azure Resource Manager by `body`, in the form of the given API version, if it still has this ETag;
+    /// what it has become.
     ///
     /// # Errors
-    /// When it was refused, or nobody knows.
-    pub async fn write(
+    /// When it was refused, or nobody knows. [`Class::Conflict`] when somebody else has changed it.
+    pub async fn replace(
         &self,
         subscription: &str,
         path: &str,
         api_version: &str,
-        body: &Value,
+        (body, etag): (&Value, &str),
         what: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<Value, Failure> {
         let mut url = self.management.clone();
         url.set_path(path);
         url.set_query(Some(&format!("api-version={api_version}")));
-        self.ask(Method::Put, url, Some(body), subscription, what).await.map(drop)
+        let call =
+            Call { body: Some(body), etag: Some(etag), ..self.call(Method::Put, url, subscription, what) };
+        accepted(self.send(&call).await?, what)?.json()
     }
 
     async fn find<T: DeserializeOwned>(
@@ -235,7 +243,7 @@ impl Arm {
     }
 
     fn call<'a>(&self, method: Method, url: Url, subscription: &'a str, what: &'a str) -> Call<'a> {
-        Call { method, url, body: None, subscription, what }
+        Call { method, url, body: None, etag: None, subscription, what }
     }
 
     /// Sends a request once, when its turn comes.
@@ -259,6 +267,9 @@ impl Arm {
         if let Some(body) = call.body {
             request.insert_header(CONTENT_TYPE, "application/json");
             request.set_body(body.to_string());
+        }
+        if let Some(etag) = call.etag {
+            request.insert_header(IF_MATCH, etag.to_owned());
         }
         let answer = self.client.send(request).await.map_err(|error| {
             let failure = Failure::from(error);

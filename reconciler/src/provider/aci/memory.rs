@@ -7,6 +7,7 @@ use ebb_core::names::{GatewayName, RunId};
 use ebb_core::observed::{Gateway, Phase};
 use ebb_tunnel::Time;
 
+use super::observe::Way;
 use crate::azure::arm::{GroupId, Operation};
 
 /// A group in doubt is looked at no more often than this.
@@ -30,6 +31,9 @@ struct Known {
     operation: Option<(Operation, Time)>,
     in_doubt: bool,
     quiet_until: Time,
+    way: Option<Way>,
+    /// It was asked for its end; whatever leads to it has to go.
+    doomed: bool,
 }
 
 impl Known {
@@ -42,6 +46,8 @@ impl Known {
             operation: None,
             in_doubt: false,
             quiet_until: Time::ZERO,
+            way: None,
+            doomed: false,
         }
     }
 }
@@ -92,6 +98,38 @@ impl Memory {
             },
             Phase::Creating | Phase::Deleting | Phase::Other { .. } => phase,
         }
+    }
+
+    /// How a load balancer leads to a group that was shown.
+    pub(super) fn saw_way(&mut self, name: &GatewayName, way: Option<Way>) {
+        if let Some(known) = self.known.get_mut(name) {
+            known.way = way;
+        }
+    }
+
+    pub(super) fn way(&self, name: &GatewayName) -> Option<Way> {
+        self.known.get(name)?.way.clone()
+    }
+
+    /// Load balancers that lead to groups.
+    pub(super) fn load_balancers(&self) -> impl Iterator<Item = &str> {
+        self.known.values().filter_map(|known| Some(known.way.as_ref()?.load_balancer.as_str()))
+    }
+
+    /// Its end was asked for, or it begins anew.
+    pub(super) fn doom(&mut self, name: &GatewayName, doomed: bool) {
+        if let Some(known) = self.known.get_mut(name) {
+            known.doomed = doomed;
+        }
+    }
+
+    pub(super) fn is_doomed(&self, name: &GatewayName) -> bool {
+        self.known.get(name).is_some_and(|known| known.doomed)
+    }
+
+    /// Whether something was asked of Azure so lately that a listing may not show it.
+    pub(super) fn wrote_lately(&self, name: &GatewayName, now: Time) -> bool {
+        self.known.get(name).is_some_and(|known| now < known.written_until)
     }
 
     /// Something was asked of Azure that changes the group.

@@ -7,7 +7,9 @@
 //! What Azure reports is old in two ways. A listing comes from a cache and has no `instanceView`; so groups that were written to
 //! lately, and those in doubt, are looked at one by one, and at rest a listing is all there is.
 
+mod balancer;
 mod body;
+mod ingress;
 mod memory;
 mod observe;
 
@@ -26,6 +28,7 @@ use jiff::SignedDuration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use self::ingress::Ingress;
 use self::memory::Memory;
 use self::observe::Mark;
 use super::{Pace, Provider};
@@ -114,6 +117,7 @@ pub struct AciProvider {
     memory: Mutex<Memory>,
     /// One create at a time in each region: many at once look like abuse and are refused as such.
     turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    ingress: Ingress,
     stirred: Notify,
 }
 
@@ -134,6 +138,7 @@ impl AciProvider {
             settings,
             memory: Mutex::default(),
             turns: Mutex::default(),
+            ingress: Ingress::default(),
             stirred: Notify::new(),
         }
     }
@@ -251,6 +256,7 @@ impl AciProvider {
             tracing::debug!("the container group {id} was in {} before", elsewhere.resource_group);
         }
         let phase = memory.saw(&name, &id, &mark.run, observe::phase(group));
+        memory.saw_way(&name, mark.way(group));
         drop(memory);
         Some((name, mark.gateway(group, phase)))
     }
@@ -336,7 +342,9 @@ impl Provider for AciProvider {
         }
         let lag = self.memory().lag(now, LAG);
         let lag = SignedDuration::try_from(lag).unwrap_or(SignedDuration::MAX);
-        Ok(Observed { asked_at, lag, gateways, unseen })
+        let mut observed = Observed { asked_at, lag, gateways, unseen, blocked: BTreeMap::new() };
+        self.look_at_load_balancers(scope, &mut observed).await;
+        Ok(observed)
     }
 
     async fn create(&self, spec: &GatewaySpec, boot: &Boot) -> Result<(), Failure> {
@@ -358,6 +366,7 @@ impl Provider for AciProvider {
         }
         // An answer that gets lost does not mean that nothing was created.
         self.memory().wrote(&spec.name, &id, None, clock::monotonic(), LAG);
+        self.memory().doom(&spec.name, false);
         let operation = self.arm.put_group(&id, &body).await?;
         self.memory().wrote(&spec.name, &id, operation, clock::monotonic(), LAG);
         Ok(())
@@ -369,14 +378,22 @@ impl Provider for AciProvider {
             self.memory().wrote(name, &id, None, clock::monotonic(), LAG);
             return Ok(());
         };
-        if Mark::of(&found).is_none_or(|mark| mark.run != *run) {
-            return Ok(());
-        }
+        let Some(mark) = Mark::of(&found).filter(|mark| mark.run == *run) else { return Ok(()) };
         self.memory().wrote(name, &id, None, clock::monotonic(), LAG);
+        self.memory().doom(name, true);
+        if let Some(way) = mark.way(&found) {
+            // First, so that whoever dies in between finds the group still there. A load balancer that does not obey must not
+            // keep the group alive, which is what costs; the next listing tries again.
+            self.disconnect(&way.load_balancer, &mark).await;
+        }
         if found.properties.provisioning_state != ProvisioningState::Deleting {
             self.arm.delete_group(&id).await?;
         }
         Ok(())
+    }
+
+    async fn tend(&self, scope: &Scope, observed: &mut Observed) {
+        self.tend_load_balancers(scope, observed).await;
     }
 
     async fn log_tail(&self, name: &GatewayName, run: &RunId) -> Result<String, Failure> {

@@ -4,6 +4,7 @@ use ebb_core::names::{Generation, Hash, RunId};
 use ebb_core::observed::{Endpoint, Gateway, Phase};
 use ebb_desired_state::{DeploymentName, SessionName};
 
+use super::balancer::Target;
 use crate::azure::arm::{ContainerGroup, GroupState, ProvisioningState, View};
 
 /// Tags by which a group is known.
@@ -13,6 +14,8 @@ pub(super) const RUN: &str = "ebb-run";
 pub(super) const GENERATION: &str = "ebb-generation";
 pub(super) const HASH: &str = "ebb-hash";
 pub(super) const PORT: &str = "ebb-port";
+/// ARM id of the load balancer before the group; without one it is reached at its own address.
+pub(super) const LOAD_BALANCER: &str = "ebb-load-balancer";
 
 /// Azure did not say why a group failed, or not yet.
 pub(super) const UNSAID: &str = "Azure has given up on the container group and does not say why";
@@ -26,6 +29,16 @@ pub(super) struct Mark {
     generation: Generation,
     hash: Hash,
     port: u16,
+    load_balancer: Option<String>,
+}
+
+/// How a load balancer can lead to a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Way {
+    /// ARM id of the load balancer.
+    pub(super) load_balancer: String,
+    /// Where to, once the group has an address.
+    pub(super) target: Option<Target>,
 }
 
 impl Mark {
@@ -43,11 +56,22 @@ impl Mark {
             generation: Generation(tag(GENERATION)?.parse().ok()?),
             hash: Hash::from_tag(tag(HASH)?),
             port: tag(PORT)?.parse().ok()?,
+            load_balancer: tag(LOAD_BALANCER).map(str::to_owned),
         })
     }
 
+    /// How the load balancer leads to the group, if one does.
+    pub(super) fn way(&self, group: &ContainerGroup) -> Option<Way> {
+        let load_balancer = self.load_balancer.clone()?;
+        let ip = group.properties.ip_address.as_ref().and_then(|address| address.routable());
+        let subnet = group.properties.subnet_ids.first().map(|subnet| subnet.id.clone());
+        let target = ip.zip(subnet).map(|(ip, subnet)| Target { ip: ip.to_owned(), subnet, port: self.port });
+        Some(Way { load_balancer, target })
+    }
+
+    /// The gateway. Behind a load balancer it has no endpoint of its own.
     pub(super) fn gateway(self, group: &ContainerGroup, phase: Phase) -> Gateway {
-        let address = group.properties.ip_address.as_ref();
+        let address = group.properties.ip_address.as_ref().filter(|_| self.load_balancer.is_none());
         let endpoint = address.and_then(|address| {
             let ip = address.routable()?;
             let host = address.fqdn.as_deref().filter(|fqdn| !fqdn.is_empty()).unwrap_or(ip);
@@ -195,6 +219,23 @@ mod tests {
         let named = endpoint(json!({ "fqdn": "a.b", "ip": "192.0.2.1" })).unwrap();
         assert_eq!((named.host.as_str(), named.port), ("a.b", 41820));
         assert_eq!(endpoint(json!({ "ip": "192.0.2.1" })).unwrap().host, "192.0.2.1");
+    }
+
+    #[test]
+    fn behind_a_load_balancer_a_group_s_own_address_is_where_the_rule_leads() {
+        let mut group = group(json!({
+            "provisioningState": "Succeeded", "ipAddress": { "type": "Private", "ip": "10.1.0.4" },
+            "subnetIds": [{ "id": "/subnets/n" }],
+        }));
+        let endpoint =
+            |group: &ContainerGroup| Mark::of(group).unwrap().gateway(group, Phase::Running).endpoint;
+        assert_eq!(Mark::of(&group).unwrap().way(&group), None);
+        assert_eq!(endpoint(&group).unwrap().host, "10.1.0.4", "for the virtual network itself");
+        group.tags.insert(LOAD_BALANCER.to_owned(), "/lb".to_owned());
+        let target = Target { ip: "10.1.0.4".into(), subnet: "/subnets/n".into(), port: 41820 };
+        let way = Way { load_balancer: "/lb".into(), target: Some(target) };
+        assert_eq!(Mark::of(&group).unwrap().way(&group), Some(way));
+        assert_eq!(endpoint(&group), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Tests of Ebb that need more than one part, and the worlds they happen in.
 
+pub mod azurite;
 pub mod e2e;
 pub mod fake_arm;
+pub mod npm;
 pub mod sim;

@@ -17,10 +17,11 @@ mod interop;
 mod metrics;
 mod privileges;
 mod secrets;
+mod takeover;
 mod traffic;
 mod webhook;
 
-use ebb_tests::e2e::World;
+use ebb_tests::e2e::{Place, World};
 
 /// A world with the program under test.
 fn world() -> Option<World> {
@@ -34,6 +35,7 @@ fn home(users: &[&str], lines: &str) -> String {
     let users = users.join(", ");
     format!(
         "version: 1\ndeployment: home\nusers:\n{declared}sessions:\n  - name: home\n    users: [{users}]\n    \
-         region: local\n{lines}"
+         region: {}\n{lines}",
+        Place::chosen().region()
     )
 }

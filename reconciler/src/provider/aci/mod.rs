@@ -32,6 +32,7 @@ use super::{Pace, Provider};
 use crate::azure::arm::{Arm, ContainerGroup, GroupId, Progress, ProvisioningState};
 use crate::azure::{Azure, AzureError, AzureSettings};
 use crate::clock;
+use crate::leadership::{Fence, Leadership};
 
 /// How old a listing may be: ARM answers from a cache.
 const LAG: Duration = Duration::from_secs(30);
@@ -111,6 +112,7 @@ impl AciSettings {
 pub struct AciProvider {
     arm: Arm,
     settings: AciSettings,
+    leadership: Arc<Leadership>,
     memory: Mutex<Memory>,
     /// One create at a time in each region: many at once look like abuse and are refused as such.
     turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -126,16 +128,24 @@ struct Look {
 }
 
 impl AciProvider {
-    /// Runs gateways through `azure`. Nothing is sent before the first call.
+    /// Runs gateways through `azure`, and changes those of which `leadership` says that they are this daemon's. Nothing is sent
+    /// before the first call.
     #[must_use]
-    pub fn new(azure: &Azure, settings: AciSettings) -> Self {
+    pub fn new(azure: &Azure, settings: AciSettings, leadership: Arc<Leadership>) -> Self {
         Self {
             arm: azure.arm(),
             settings,
+            leadership,
             memory: Mutex::default(),
             turns: Mutex::default(),
             stirred: Notify::new(),
         }
+    }
+
+    /// What changes a session's group: the right to, and the client that ends with it.
+    fn changing(&self, session: &SessionName) -> Result<(Fence, Arm), Failure> {
+        let fence = self.leadership.fence(session)?;
+        Ok((fence.clone(), self.arm.behind(fence)))
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -340,7 +350,8 @@ impl Provider for AciProvider {
     }
 
     async fn create(&self, spec: &GatewaySpec, boot: &Boot) -> Result<(), Failure> {
-        let body = body::of(spec, boot, &self.settings)?;
+        let (fence, arm) = self.changing(&spec.session)?;
+        let body = body::of(spec, boot, &self.settings, &fence)?;
         let id = self.id(&spec.template.placement, &spec.name);
         let turn = self.turn(&spec.template.region);
         let _turn = turn.lock().await;
@@ -358,7 +369,7 @@ impl Provider for AciProvider {
         }
         // An answer that gets lost does not mean that nothing was created.
         self.memory().wrote(&spec.name, &id, None, clock::monotonic(), LAG);
-        let operation = self.arm.put_group(&id, &body).await?;
+        let operation = arm.put_group(&id, &body).await?;
         self.memory().wrote(&spec.name, &id, operation, clock::monotonic(), LAG);
         Ok(())
     }
@@ -369,12 +380,11 @@ impl Provider for AciProvider {
             self.memory().wrote(name, &id, None, clock::monotonic(), LAG);
             return Ok(());
         };
-        if Mark::of(&found).is_none_or(|mark| mark.run != *run) {
-            return Ok(());
-        }
+        let Some(mark) = Mark::of(&found).filter(|mark| mark.run == *run) else { return Ok(()) };
+        let (_, arm) = self.changing(&mark.session)?;
         self.memory().wrote(name, &id, None, clock::monotonic(), LAG);
         if found.properties.provisioning_state != ProvisioningState::Deleting {
-            self.arm.delete_group(&id).await?;
+            arm.delete_group(&id).await?;
         }
         Ok(())
     }
@@ -392,6 +402,10 @@ impl Provider for AciProvider {
         if self.memory().doubt(name, clock::monotonic()) {
             self.stirred.notify_one();
         }
+    }
+
+    fn took_over(&self) {
+        self.memory().begin_again();
     }
 
     async fn changed(&self) {

@@ -14,6 +14,9 @@ pub(super) const GENERATION: &str = "ebb-generation";
 pub(super) const HASH: &str = "ebb-hash";
 pub(super) const PORT: &str = "ebb-port";
 
+/// Tag that tells people which leader has made a group: its shard and its epoch. Nothing is decided by it.
+pub(super) const EPOCH: &str = "ebb-epoch";
+
 /// Azure did not say why a group failed, or not yet.
 pub(super) const UNSAID: &str = "Azure has given up on the container group and does not say why";
 

@@ -105,7 +105,9 @@ impl Engine {
         if !self.parts.leadership.holds_first() {
             // Another daemon looks at the source; what it takes into force is found in the store.
             (fetching.due, fetching.hold_until) = (false, None);
-            fetching.waiting[DUE].drain(..).for_each(|waiting| drop(waiting.send(())));
+            for waiting in fetching.waiting[DUE].drain(..) {
+                let _ = waiting.send(());
+            }
             self.judged = fetching.requested[DUE].take().or(self.judged);
             return;
         }

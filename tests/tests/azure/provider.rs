@@ -253,7 +253,10 @@ async fn a_storm_of_throttling_makes_no_storm_of_requests() {
                     provider.delete(&spec.name, &spec.run).await.unwrap_err(),
                     provider.list(&scope(&[&session])).await.unwrap_err(),
                 ] {
-                    assert!(matches!(refused.class, Class::Throttled { retry_after_seconds: 1..=60 }), "{refused}");
+                    assert!(
+                        matches!(refused.class, Class::Throttled { retry_after_seconds: 1..=60 }),
+                        "{refused}"
+                    );
                 }
             }
         });

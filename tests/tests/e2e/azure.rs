@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ebb_core::state::{Rest, State, StateName};
+use ebb_tests::azurite::Azurite;
 use ebb_tests::e2e::client::config;
 use ebb_tests::e2e::daemon::write_document;
 use ebb_tests::e2e::process::lives;
@@ -183,6 +184,48 @@ fn while_its_tunnel_is_closed_a_gateway_s_log_tells_of_its_use_and_the_disagreem
         view.conditions.iter().all(|condition| condition.kind.as_str() != "EvidenceAgrees")
     });
     assert_eq!((azure.count(Kind::Put), azure.count(Kind::Delete)), (1, 0));
+}
+
+#[test]
+fn a_hundred_passes_at_rest_cost_a_listing_each_and_write_nothing() {
+    let Some(world) = world() else { return };
+    let azure = azure(&world);
+    let users: String = (0..3).map(|n| format!("  - name: user{n}\n")).collect();
+    let session = |n| format!("  - {{ name: s{n}, users: [user{n}], region: eastus2, idleTimeout: 1h }}\n");
+    let sessions: String = (0..3).map(session).collect();
+    let document = format!("version: 1\ndeployment: home\nusers:\n{users}sessions:\n{sessions}");
+    let daemon = Daemon::with_document(&world, &document);
+    (0..3).for_each(|n| drop(daemon.await_state(&format!("s{n}"), StateName::Active, SOON)));
+    // What follows a creation is looked at one by one for as long as listings may be from before it.
+    let quiet = || {
+        let written = world.storage().requests_of(0).iter().filter(|r| Azurite::is_write(r)).count();
+        let count = |kind| azure.count(kind);
+        (
+            written,
+            count(Kind::Get),
+            count(Kind::Put),
+            count(Kind::Patch),
+            count(Kind::Delete),
+            count(Kind::Post),
+        )
+    };
+    let mut before = quiet();
+    eventually("all is at rest", SOON * 2, || {
+        world.ebb(&["reconcile", "--wait"]).success();
+        let (now, then) = (quiet(), before);
+        before = now;
+        if now == then { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    let listings = azure.count(Kind::List);
+    for _ in 0..100 {
+        world.ebb(&["reconcile", "--wait"]).success();
+    }
+    assert_eq!(quiet(), before, "{:?}", world.storage().requests_of(0));
+    let listings = azure.count(Kind::List) - listings;
+    assert!(
+        (100..=102).contains(&listings),
+        "one for each, and those that are due without a reason: {listings}"
+    );
 }
 
 #[test]

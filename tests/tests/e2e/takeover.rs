@@ -51,7 +51,8 @@ fn a_second_daemon_stands_by_and_takes_over_when_the_first_is_killed() {
     let Some(world) = world() else { return };
     write_document(&world, &home(&["alice"], ""));
     let mut first = Daemon::replica(&world, 1, &[]);
-    first.await_state("home", StateName::Active, SOON * 2);
+    await_ready(&first, SOON);
+    first.await_state("home", StateName::Active, SOON);
     let gateway = first.gateway("home");
     let before = first.session("home").unwrap();
     let mut alice = Client::new(&world, 1);

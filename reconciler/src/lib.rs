@@ -9,6 +9,7 @@
 //! | [`store`] | where records and history are kept |
 //! | [`secrets`] | where private keys are kept |
 //! | [`telemetry`] | the daemon's links to its gateways, through their tunnels |
+//! | [`leadership`] | for which sessions the daemon may act, and until when |
 //! | [`engine`] | the loop that joins them |
 //! | [`http`], [`metrics`], [`cli`] | what people touch |
 
@@ -21,6 +22,7 @@ mod clock;
 mod deployment;
 pub mod engine;
 pub mod http;
+pub mod leadership;
 pub mod metrics;
 pub mod preview;
 pub mod provider;

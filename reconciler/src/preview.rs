@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Snapshot, SourceStatus};
+use crate::leadership::Shard;
 use crate::store::{MOST_LINES, PlanSummary};
 
 /// A plan and the reasons for it.
@@ -111,6 +112,8 @@ pub fn of_merge(from: Document, to: Document, now: Timestamp, until: Option<Time
         approved: None,
         report: None,
         store_error: None,
+        shards: 1,
+        led: vec![Shard::FIRST],
     };
     of_candidate(&snapshot, to, until)
 }

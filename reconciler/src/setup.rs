@@ -9,7 +9,10 @@ use std::sync::Arc;
 use clap::ValueEnum;
 
 #[cfg(feature = "azure")]
-use crate::azure::{Azure, AzureError, AzureSettings, lease::BlobLock, storage::Storage, tables::Tables};
+use crate::azure::{Azure, AzureError, AzureSettings, storage::Storage, tables::Tables};
+use crate::leadership::Leadership;
+#[cfg(feature = "azure")]
+use crate::leadership::MOST_SHARDS;
 #[cfg(feature = "azure")]
 use crate::provider::{AciProvider, AciSettings};
 use crate::provider::{LocalProvider, LocalSettings, Provider};
@@ -51,6 +54,18 @@ pub struct Settings {
     #[cfg(feature = "azure")]
     #[arg(long, env = "EBB_LOCK", value_name = "URL", hide_env_values = true)]
     pub lock: Option<String>,
+    /// Into how many parts the sessions are divided, so that several daemons can take care of them at once: 1 to 16, the same for
+    /// all daemons of a deployment.
+    #[cfg(feature = "azure")]
+    #[arg(
+        long,
+        env = "EBB_SHARDS",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_SHARDS)),
+        value_name = "NUMBER",
+        requires = "lock"
+    )]
+    pub shards: u16,
     /// Name or address under which clients reach local gateways.
     #[arg(long, env = "EBB_ADVERTISE", default_value = "127.0.0.1", value_name = "HOST")]
     pub advertise: String,
@@ -133,7 +148,13 @@ impl Settings {
     ///
     /// # Errors
     /// When its directories cannot be made.
-    pub fn provider(&self, state: &Path) -> Result<Arc<dyn Provider>, SetupError> {
+    pub fn provider(
+        &self,
+        state: &Path,
+        leadership: &Arc<Leadership>,
+    ) -> Result<Arc<dyn Provider>, SetupError> {
+        #[cfg(not(feature = "azure"))]
+        let _ = leadership;
         match self.provider {
             ProviderKind::Local => {
                 // The executable by this name is the running one even after its file was replaced by a newer build.
@@ -148,7 +169,8 @@ impl Settings {
             #[cfg(feature = "azure")]
             ProviderKind::Aci => {
                 let settings = AciSettings::of(&self.azure)?;
-                Ok(Arc::new(AciProvider::new(&Azure::open(&self.azure)?, settings)))
+                let azure = Azure::open(&self.azure)?;
+                Ok(Arc::new(AciProvider::new(&azure, settings, Arc::clone(leadership))))
             }
         }
     }
@@ -157,25 +179,26 @@ impl Settings {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn store(&self, state: &Path) -> Result<Arc<dyn Store>, SetupError> {
+    pub fn store(&self, state: &Path, leadership: &Arc<Leadership>) -> Result<Arc<dyn Store>, SetupError> {
+        #[cfg(not(feature = "azure"))]
+        let _ = leadership;
         #[cfg(feature = "azure")]
         if let Some(url) = self.store.as_ref().filter(|store| is_address(store)) {
             let tables = Tables::open(&Azure::open(&self.azure)?, "EBB_STORE", url)?;
-            return Ok(Arc::new(TablesStore::new(tables)));
+            return Ok(Arc::new(TablesStore::new(tables, Arc::clone(leadership))));
         }
         let path = self.store.as_ref().map_or_else(|| state.join("store.redb"), PathBuf::from);
         Ok(Arc::new(RedbStore::open(&path)?))
     }
 
-    /// The lock that several daemons share, if there is one.
+    /// Where the lock is that several daemons share, if there is one.
     ///
     /// # Errors
     /// When its address cannot be used.
     #[cfg(feature = "azure")]
-    pub fn lock(&self) -> Result<Option<BlobLock>, SetupError> {
+    pub fn lock(&self) -> Result<Option<Storage>, SetupError> {
         let Some(url) = self.lock.as_ref().filter(|url| !url.is_empty()) else { return Ok(None) };
-        let storage = Storage::open(&Azure::open(&self.azure)?, "EBB_LOCK", url)?;
-        Ok(Some(BlobLock::new(storage)))
+        Ok(Some(Storage::open(&Azure::open(&self.azure)?, "EBB_LOCK", url)?))
     }
 
     /// The secrets.

@@ -177,6 +177,11 @@ fn because(
     record: &Record,
     report: &SessionReport,
 ) -> Vec<String> {
+    if !snapshot.leads(&record.session) {
+        let message =
+            "another daemon of this deployment takes care of it; this one shows what is written down";
+        return vec![message.to_owned()];
+    }
     let document = snapshot.desired.as_ref().map(|desired| &desired.document);
     let suspension =
         document.zip(declared).and_then(|(document, s)| demand::suspension(document, s, record, snapshot.at));

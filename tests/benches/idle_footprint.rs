@@ -8,12 +8,6 @@
 //! included; what TLS would add is not there. Exit code 1 when a limit is missed.
 #![expect(clippy::print_stdout, reason = "a bench reports to whoever runs it")]
 #![allow(clippy::unwrap_used, reason = "a bench ends where its world is not as it says")]
-#![allow(dead_code, reason = "the modules are shared with tests that use more of them")]
-
-#[path = "../tests/azure/azurite.rs"]
-mod azurite;
-#[path = "../tests/azure/npm.rs"]
-mod npm;
 
 use std::fs;
 use std::process::ExitCode;
@@ -23,8 +17,6 @@ use ebb_core::state::StateName;
 use ebb_tests::e2e::wait::{now, pause};
 use ebb_tests::e2e::world::HOST;
 use ebb_tests::e2e::{Daemon, Place, World};
-
-use azurite::Azurite;
 
 const MOST_CORE: f64 = 0.01;
 const MOST_BYTES: f64 = 1000.0;
@@ -70,11 +62,10 @@ fn main() -> ExitCode {
     let Some(world) = World::build_in(Place::Azure, env!("CARGO_BIN_EXE_ebb-under-test")) else {
         return ExitCode::SUCCESS;
     };
-    let azurite = world.host.run(Azurite::start).expect("Azurite starts");
+    let azurite = world.storage.as_ref().expect("Azurite runs beside an imitation of Azure");
     let signed = |path: &str| azurite.blob(path);
-    for container in ["documents", "leader"] {
-        put(&world, &format!("{}&restype=container", signed(container)), &["-H", "content-length: 0"]);
-    }
+    world.share_lock();
+    put(&world, &format!("{}&restype=container", signed("documents")), &["-H", "content-length: 0"]);
     let users: String = (0..3).map(|n| format!("  - name: u{n}\n")).collect();
     let sessions: String = (0..3)
         .map(|n| {
@@ -95,7 +86,6 @@ fn main() -> ExitCode {
 
     let mut command = world.ebb_command(&["run", "--advertise", HOST]);
     command
-        .env("EBB_STORE", azurite.tables())
         .env("EBB_LOCK", signed("leader/lock"))
         .env("EBB_DOCUMENT", signed("documents/desired-state.yaml"));
     let daemon = Daemon::run(&world, command);

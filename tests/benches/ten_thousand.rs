@@ -206,7 +206,8 @@ fn listing(judge: &mut Judge) -> FakeArm {
     };
     let azure =
         Azure::open_with(&settings, ebb::azure::Trust::OfMachine, Some(std::sync::Arc::new(Nobody))).unwrap();
-    let provider = AciProvider::new(&azure, AciSettings::of(&settings).unwrap());
+    let provider =
+        AciProvider::new(&azure, AciSettings::of(&settings).unwrap(), ebb::leadership::Leadership::alone());
     let scope = Scope { deployment: "large".parse().unwrap(), places, load_balancers: BTreeSet::new() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut runs: Vec<f64> = (0..3)

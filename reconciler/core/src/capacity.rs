@@ -23,6 +23,8 @@ pub struct Candidate<'a> {
     pub asked_at: Option<Timestamp>,
     /// Whether it could begin in this pass if there were room: a session that backs off cannot.
     pub ready: bool,
+    /// Whether its last step is still being carried out: it may just be taking the slot that an earlier pass gave it.
+    pub in_flight: bool,
     /// Position in the document, which decides between equals.
     pub position: usize,
 }
@@ -61,7 +63,7 @@ pub fn allot(candidates: &[Candidate<'_>], limits: &Limits) -> Allotment {
             }
             None => holders.room(newcomer, limits),
         };
-        if slot == Slot::Free && newcomer.ready {
+        if slot == Slot::Free && (newcomer.ready || newcomer.in_flight) {
             holders.add(newcomer);
         }
         allotment.slots.insert(newcomer.session.clone(), slot);
@@ -178,6 +180,7 @@ mod tests {
                     wanted_since: wanted.map(|second| Timestamp::from_second(second).unwrap()),
                     asked_at: wanted.map(|second| Timestamp::from_second(second).unwrap()),
                     ready: *state != BackingOff,
+                    in_flight: false,
                     position,
                 })
                 .collect();
@@ -217,6 +220,25 @@ mod tests {
     fn a_session_that_backs_off_holds_no_slot() {
         let world = World::of(&[("a", &["alice"], BackingOff, Some(1)), ("b", &["bob"], Queued, Some(2))]);
         assert_eq!(free(&world.allot(1, 9)), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_session_keeps_the_slot_that_its_step_in_flight_may_just_be_taking() {
+        let (first, second) = ("first".parse().unwrap(), "second".parse().unwrap());
+        let users: [UserName; 2] = ["alice".parse().unwrap(), "bob".parse().unwrap()];
+        let candidate = |session, position: usize, in_flight: bool| Candidate {
+            session,
+            users: BTreeSet::from([&users[position]]),
+            state: Queued,
+            wanted_since: Timestamp::from_second(1).ok(),
+            asked_at: Timestamp::from_second(1).ok(),
+            ready: !in_flight,
+            in_flight,
+            position,
+        };
+        let limits = Limits { active_sessions: 1, active_users: 9, max_teardowns_per_pass: 3 };
+        let allotment = allot(&[candidate(&first, 0, true), candidate(&second, 1, false)], &limits);
+        assert_eq!(allotment.slots[&second], Slot::Taken(Wait::Sessions { limit: 1 }));
     }
 
     #[test]

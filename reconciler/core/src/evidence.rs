@@ -270,3 +270,77 @@ fn before(at: Timestamp, age_ms: u64) -> Timestamp {
     let age = SignedDuration::from_millis(i64::try_from(age_ms).unwrap_or(i64::MAX));
     at.checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+mod tests {
+    use ebb_wire::PrivateKey;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    /// A report taken at this second by a gateway that started at second 0, which says how many bytes one user has sent.
+    fn report(place: Place, second: i64, boot: &str, received_bytes: u64) -> Report {
+        let peer = PeerReport {
+            handshake_at: None,
+            data_at: None,
+            received_bytes,
+            sent_bytes: 0,
+            open_flows: 0,
+            endpoint: None,
+        };
+        Report {
+            taken_at: at(second),
+            place,
+            boot: boot.to_owned(),
+            started_at: at(0),
+            generation: Some(1),
+            digest: None,
+            peers: [(PrivateKey::from_random([1; 32]).public(), peer)].into(),
+            flows: 0,
+            buffered_bytes: 0,
+            refused: 0,
+        }
+    }
+
+    fn evidence(reports: impl IntoIterator<Item = Report>, error: Option<&str>) -> Evidence {
+        let mut evidence = Evidence::none(RunId::from("run".to_owned()));
+        reports.into_iter().for_each(|report| evidence.take(report));
+        evidence.error = error.map(str::to_owned);
+        evidence
+    }
+
+    #[test]
+    fn a_tunnel_and_a_log_that_tell_one_story_agree() {
+        let both = [report(Place::Tunnel, 300, "a", 50), report(Place::Logs, 240, "a", 40)];
+        assert_eq!(evidence(both, None).disagreement(), None);
+        // The log is from before a restart of the container, the tunnel from after it.
+        let mut restarted = report(Place::Tunnel, 300, "b", 0);
+        restarted.started_at = at(280);
+        let both = [restarted, report(Place::Logs, 240, "a", 40)];
+        assert_eq!(evidence(both, None).disagreement(), None);
+    }
+
+    #[test]
+    fn a_gateway_that_writes_and_does_not_answer_cannot_be_reached() {
+        let logs = [report(Place::Tunnel, 100, "a", 40), report(Place::Logs, 240, "a", 50)];
+        let found = evidence(logs.clone(), Some("no answer")).disagreement().unwrap();
+        assert_eq!(found.reason(), reasons::TUNNEL_UNREACHABLE);
+        assert!(found.to_string().contains("drops UDP"), "{found}");
+        // Once it answers again it is the newest that counts.
+        let answered = [logs[0].clone(), logs[1].clone(), report(Place::Tunnel, 260, "a", 50)];
+        assert_eq!(evidence(answered, None).disagreement(), None);
+    }
+
+    #[test]
+    fn two_gateways_under_one_name_and_counters_that_go_back_are_told() {
+        let both = [report(Place::Tunnel, 300, "a", 50), report(Place::Logs, 240, "b", 40)];
+        let found = evidence(both, None).disagreement().unwrap();
+        assert_eq!(found, Disagreement::TwoGateways { logged_at: at(240) });
+        assert_eq!(found.reason(), reasons::CONTRADICTION);
+        let both = [report(Place::Tunnel, 300, "a", 30), report(Place::Logs, 240, "a", 40)];
+        assert_eq!(evidence(both, None).disagreement(), Some(Disagreement::Rewound));
+    }
+}

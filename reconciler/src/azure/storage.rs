@@ -36,6 +36,14 @@ impl Storage {
         Ok(Self { client, base, signature })
     }
 
+    /// The place whose name is this one's and the suffix.
+    #[must_use]
+    pub fn beside(&self, suffix: &str) -> Self {
+        let mut other = self.clone();
+        other.base.set_path(&format!("{}{suffix}", self.base.path().trim_end_matches('/')));
+        other
+    }
+
     /// The address without its signature, for people.
     #[must_use]
     pub fn place(&self) -> &str {

@@ -36,12 +36,19 @@ pub enum Change {
     Insert(Entity),
     /// Whatever there is becomes this.
     Put(Entity),
-    /// Whatever there is goes.
+    /// What has this ETag becomes this.
+    Replace(Entity, String),
+    /// It goes.
     Delete {
         /// Its `RowKey`.
         row: String,
+        /// Its ETag; [`ANY`] for whatever there is.
+        etag: String,
     },
 }
+
+/// The ETag of whatever there is.
+pub const ANY: &str = "*";
 
 impl Tables {
     /// The tables of the account at `url`.
@@ -177,27 +184,32 @@ impl Tables {
         }
     }
 
-    /// Makes up to [`MOST_IN_BATCH`] changes in one partition, all of them or none.
+    /// Makes up to [`MOST_IN_BATCH`] changes in one partition, all of them or none; the new ETags, as far as they are told.
     ///
     /// # Errors
     /// When any of them was refused; the status of the batch itself says nothing about that.
-    pub async fn batch(&self, table: &str, partition: &str, changes: &[Change]) -> Result<(), TableError> {
+    pub async fn batch(
+        &self,
+        table: &str,
+        partition: &str,
+        changes: &[Change],
+    ) -> Result<Vec<Option<String>>, TableError> {
         if changes.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut request = self.request(Method::Post, "$batch", &[]);
         header(&mut request, "content-type", "multipart/mixed; boundary=batch_ebb");
         request.set_body(self.batch_body(table, partition, changes));
         let answer = self.ask(request).await?;
-        let statuses = statuses(&String::from_utf8_lossy(&done(&answer)?.body));
-        match statuses.iter().find(|status| !(200..300).contains(*status)) {
+        let parts = parts(&String::from_utf8_lossy(&done(&answer)?.body));
+        match parts.iter().map(|(status, _)| status).find(|status| !(200..300).contains(*status)) {
             Some(404 | 409 | 412) => Err(TableError::Conflict),
             Some(status) => {
                 Err(TableError::Other(format!("an operation of a batch was refused with status {status}")))
             }
-            None if statuses.len() == changes.len() => Ok(()),
+            None if parts.len() == changes.len() => Ok(parts.into_iter().map(|(_, etag)| etag).collect()),
             None => {
-                let (answered, asked) = (statuses.len(), changes.len());
+                let (answered, asked) = (parts.len(), changes.len());
                 Err(TableError::Other(format!(
                     "{answered} of the {asked} operations of a batch were answered"
                 )))
@@ -209,14 +221,17 @@ impl Tables {
         let mut body =
             "--batch_ebb\r\nContent-Type: multipart/mixed; boundary=changeset_ebb\r\n\r\n".to_owned();
         for change in changes {
+            let of = |entity| place(table, partition, key(entity, "RowKey"));
+            let if_match = |etag: &str| format!("If-Match: {etag}\r\n");
             let (method, path, json, more) = match change {
                 Change::Insert(entity) => {
-                    ("POST", table.to_owned(), Some(entity), "Prefer: return-no-content\r\n")
+                    ("POST", table.to_owned(), Some(entity), "Prefer: return-no-content\r\n".to_owned())
                 }
-                Change::Put(entity) => {
-                    ("PUT", place(table, partition, key(entity, "RowKey")), Some(entity), "")
+                Change::Put(entity) => ("PUT", of(entity), Some(entity), String::new()),
+                Change::Replace(entity, etag) => ("PUT", of(entity), Some(entity), if_match(etag)),
+                Change::Delete { row, etag } => {
+                    ("DELETE", place(table, partition, row), None, if_match(etag))
                 }
-                Change::Delete { row } => ("DELETE", place(table, partition, row), None, "If-Match: *\r\n"),
             };
             let url = format!("{}/{path}", self.storage.place());
             let json =
@@ -304,10 +319,20 @@ fn done(answer: &Answer) -> Result<&Answer, TableError> {
     }
 }
 
-/// The statuses of the operations in the answer to a batch.
-fn statuses(body: &str) -> Vec<u16> {
-    let lines = body.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 "));
-    lines.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect()
+/// The status and the ETag of each operation in the answer to a batch.
+fn parts(body: &str) -> Vec<(u16, Option<String>)> {
+    let mut parts: Vec<(u16, Option<String>)> = Vec::new();
+    for line in body.lines() {
+        if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+            let status = rest.split_whitespace().next().and_then(|status| status.parse().ok());
+            parts.extend(status.map(|status| (status, None)));
+        } else if let (Some((name, value)), Some((_, etag))) = (line.split_once(':'), parts.last_mut())
+            && name.eq_ignore_ascii_case("etag")
+        {
+            *etag = Some(value.trim().to_owned());
+        }
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -329,8 +354,8 @@ mod tests {
 
     #[test]
     fn every_operation_of_a_batch_is_looked_at() {
-        let body = "--batchresponse\r\nContent-Type: multipart/mixed\r\n\r\n--changeset\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n\
-                    --changeset\r\n\r\nHTTP/1.1 412 Precondition Failed\r\n\r\n{}\r\n--changeset--\r\n";
-        assert_eq!(statuses(body), [204, 412]);
+        let body = "--batchresponse\r\nContent-Type: multipart/mixed\r\n\r\n--changeset\r\n\r\nHTTP/1.1 204 No Content\r\n\
+                    ETag: W/\"datetime'2026'\"\r\n\r\n--changeset\r\n\r\nHTTP/1.1 412 Precondition Failed\r\n\r\n{}\r\n";
+        assert_eq!(parts(body), [(204, Some("W/\"datetime'2026'\"".to_owned())), (412, None)]);
     }
 }

@@ -17,6 +17,7 @@ use super::output::json;
 use super::{CHANGES, Failure, Outcome};
 use crate::clock;
 use crate::engine::{Snapshot, SourceStatus, renames};
+use crate::leadership::{Leadership, Shard};
 use crate::preview::{self, Preview};
 use crate::secrets::SecretName;
 use crate::setup;
@@ -110,11 +111,13 @@ async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> R
         let key = secrets.get(&SecretName::User(user.name.clone())).await?;
         keys.users.extend(key.map(|key| (user.name.clone(), key.public())));
     }
-    let store = settings.store(&state)?;
+    // It leads nothing, so whatever it did by mistake would be refused.
+    let leadership = Leadership::of(1);
+    let store = settings.store(&state, &leadership)?;
     let records = store.records().await?.into_iter();
     let records = records.map(|(record, _)| (record.session.clone(), record)).collect();
     let scope = Scope::of(&document, &records);
-    let observed = settings.provider(&state)?.list(&scope).await?;
+    let observed = settings.provider(&state, &leadership)?.list(&scope).await?;
     let snapshot = Snapshot {
         // Not before the listing: the planner does not believe one from the future.
         at: clock::now(),
@@ -129,6 +132,8 @@ async fn offline(daemon: &Daemon, options: &Plan, until: Option<Timestamp>) -> R
         approved: store.approved().await?,
         report: None,
         store_error: None,
+        shards: 1,
+        led: vec![Shard::FIRST],
     };
     Ok(preview::of(&snapshot, &Desired::new(document, Revision(name)), until))
 }

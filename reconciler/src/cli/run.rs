@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, watch};
 use super::args::{Daemon, Run};
 use super::{Failure, Outcome};
 #[cfg(feature = "azure")]
-use crate::azure::lease::{BlobLock, Lease};
-use crate::engine::{Engine, Parts};
+use crate::azure::lead::Lead;
+use crate::engine::{Ended, Engine, Parts};
 use crate::http::{self, AdminKey, App, Hooks};
+use crate::leadership::Leadership;
 use crate::metrics::Counters;
 use crate::reporter;
 use crate::secrets::SecretName;
@@ -25,8 +26,13 @@ use crate::setup;
 use crate::store::Store;
 use crate::telemetry::Links;
 
-/// Requests in progress get this long after SIGTERM; Container Apps waits 30 s before it kills.
-const LAST_REQUESTS: Duration = Duration::from_secs(3);
+/// Requests in progress get this long after SIGTERM. With what the actions in flight and the lock get it stays below 10 s, after
+/// which Docker kills; Container Apps and systemd wait longer.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+
+/// Giving back the lock gets this long; if that does not suffice, it ends by itself.
+#[cfg(feature = "azure")]
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Reports that wait for the engine; links wait when it is full.
 const NEWS: usize = 256;
@@ -40,11 +46,21 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     })?;
     let settings = &options.settings;
     #[cfg(feature = "azure")]
-    let (listener, mut lease) = match settings.lock()? {
-        Some(lock) => match lead(&lock, listener).await? {
-            Some((listener, lease)) => (listener, Some(lease)),
-            None => return Ok(ExitCode::SUCCESS),
-        },
+    let lock = settings.lock()?;
+    #[cfg(feature = "azure")]
+    let leadership = lock.as_ref().map_or_else(Leadership::alone, |_| Leadership::of(settings.shards));
+    #[cfg(not(feature = "azure"))]
+    let leadership = Leadership::alone();
+    let store = settings.store(&state, &leadership)?;
+    #[cfg(feature = "azure")]
+    let (listener, mut lead) = match lock {
+        Some(lock) => {
+            let lead = Lead::new(lock, &leadership);
+            match stand_by(lead, store.as_ref(), listener).await? {
+                Some((listener, lead)) => (listener, Some(lead)),
+                None => return Ok(ExitCode::SUCCESS),
+            }
+        }
         None => (listener, None),
     };
     let secrets = settings.secrets(&state)?;
@@ -52,21 +68,19 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     let counters = Counters::new();
     let parts = Parts {
         source: settings.source(&state)?,
-        provider: settings.provider(&state)?,
-        store: settings.store(&state)?,
+        provider: settings.provider(&state, &leadership)?,
+        store: Arc::clone(&store),
         secrets: Arc::clone(&secrets),
+        leadership,
         lease: Duration::from_secs(options.lease),
         counters: counters.clone(),
     };
-    let (store, source) = (Arc::clone(&parts.store), Arc::clone(&parts.source));
-    #[cfg(feature = "azure")]
-    if let Some(lease) = &lease {
-        tracing::info!("leading in epoch {}", lease.epoch());
-        fence(store.as_ref()).await?;
-    }
+    let source = Arc::clone(&parts.source);
     let (news, heard) = mpsc::channel(NEWS);
     let links = Links::new(control, Arc::clone(&parts.provider), news);
     let (engine, handle) = Engine::open(parts, links, heard).await?;
+    #[cfg(feature = "azure")]
+    let (busy, of_lead) = (handle.busy(), Arc::clone(&store));
     let reporting = tokio::spawn(reporter::run(handle.clone(), Arc::clone(&source)));
     let admin = Arc::new(AdminKey::open(&state.join("admin.key"))?);
     let hooks = options.webhook_secret_file.as_deref().map(open_hooks).transpose()?.map(Arc::new);
@@ -83,7 +97,12 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     let serving = tokio::spawn(http::serve(listener, app, closed(stopped.clone())));
     let reconciling = tokio::spawn(engine.run(closed(stopped)));
     #[cfg(feature = "azure")]
-    let deposed = keep_lease(&mut lease);
+    let deposed = async {
+        match &mut lead {
+            Some(lead) => lead.keep(of_lead.as_ref(), busy).await,
+            None => std::future::pending().await,
+        }
+    };
     #[cfg(not(feature = "azure"))]
     let deposed = std::future::pending::<String>();
     let deposed = tokio::select! {
@@ -101,13 +120,17 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
         );
         return Err(Failure::new(message));
     }
-    reconciling.await?;
+    let ended = reconciling.await?;
     // What it has not told by now it tells after the next start.
     reporting.abort();
     #[cfg(feature = "azure")]
-    if let Some(lease) = lease {
-        lease.release().await;
+    match (lead, ended) {
+        (Some(lead), Ended::Settled) => drop(tokio::time::timeout(LAST_WORDS, lead.release()).await),
+        // What may still reach Azure must find nobody else at work.
+        (Some(_), Ended::Abandoned) | (None, _) => {}
     }
+    #[cfg(not(feature = "azure"))]
+    let _: Ended = ended;
     if let Ok(served) = tokio::time::timeout(LAST_REQUESTS, serving).await {
         served??;
     }
@@ -116,39 +139,31 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
 
 /// Waits until this daemon leads, and answers probes meanwhile: alive, not ready. `None` when somebody wants it to end.
 #[cfg(feature = "azure")]
-async fn lead(lock: &BlobLock, listener: TcpListener) -> Result<Option<(TcpListener, Lease)>, Failure> {
+async fn stand_by(
+    mut lead: Lead,
+    store: &dyn Store,
+    listener: TcpListener,
+) -> Result<Option<(TcpListener, Lead)>, Failure> {
     let listener = listener.into_std()?;
     let probes = tokio::spawn(http::stand_by(TcpListener::from_std(listener.try_clone()?)?));
-    let lease = tokio::select! {
-        lease = lock.acquire() => Some(lease?),
+    let leads = tokio::select! {
+        led = lead.begin(store) => {
+            led?;
+            true
+        }
         name = ending_signal() => {
             tracing::info!("{}: this daemon did not lead", name?);
-            None
+            false
         }
     };
     probes.abort();
     // It has ended and given back its half of the listener when this returns.
     let _ = probes.await;
-    let Some(lease) = lease else { return Ok(None) };
-    Ok(Some((TcpListener::from_std(listener)?, lease)))
-}
-
-/// Makes every record a version newer, so that no write of an earlier leader that is still on its way can succeed.
-#[cfg(feature = "azure")]
-async fn fence(store: &dyn Store) -> Result<(), Failure> {
-    for (record, version) in store.records().await? {
-        store.put_record(&record, Some(version)).await?;
+    if !leads {
+        lead.release().await;
+        return Ok(None);
     }
-    Ok(())
-}
-
-/// Keeps the lease; resolves when it is lost, with the reason.
-#[cfg(feature = "azure")]
-async fn keep_lease(lease: &mut Option<Lease>) -> String {
-    match lease {
-        Some(lease) => lease.keep().await,
-        None => std::future::pending().await,
-    }
+    Ok(Some((TcpListener::from_std(listener)?, lead)))
 }
 
 fn open_hooks(secret: &Path) -> Result<Hooks, Failure> {

@@ -102,6 +102,15 @@ impl Engine {
         if !fetching.due || fetching.running {
             return;
         }
+        if !self.parts.leadership.holds_first() {
+            // Another daemon looks at the source; what it takes into force is found in the store.
+            (fetching.due, fetching.hold_until) = (false, None);
+            for waiting in fetching.waiting[DUE].drain(..) {
+                let _ = waiting.send(());
+            }
+            self.judged = fetching.requested[DUE].take().or(self.judged);
+            return;
+        }
         (fetching.due, fetching.running) = (false, true);
         fetching.waiting[RUNNING] = std::mem::take(&mut fetching.waiting[DUE]);
         fetching.requested[RUNNING] = fetching.requested[DUE].take();

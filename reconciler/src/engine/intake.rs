@@ -51,6 +51,22 @@ impl Intake {
         Ok(intake)
     }
 
+    /// Takes into force what another daemon has accepted since.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(super) async fn follow(&mut self, parts: &Parts) -> Result<(), StoreError> {
+        let Some(accepted) = parts.store.accepted(1).await?.pop() else { return Ok(()) };
+        if accepted.generation > self.status.generation
+            && let Ok(document) = ebb_desired_state::parse(&accepted.text)
+        {
+            tracing::info!("following revision {}, which another daemon has accepted", accepted.revision);
+            self.remember(document, &accepted);
+            self.status.clear();
+        }
+        Ok(())
+    }
+
     fn remember(&mut self, document: Document, accepted: &Accepted) {
         let Accepted { revision, origin, at, .. } = accepted;
         self.status.accepted_at = Some(*at);

@@ -36,6 +36,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::leadership::{Leadership, Shard};
 use crate::metrics::Counters;
 use crate::provider::Provider;
 use crate::secrets::{SecretName, Secrets};
@@ -59,6 +60,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Where private keys are kept.
     pub secrets: Arc<dyn Secrets>,
+    /// Of which sessions this daemon takes care.
+    pub leadership: Arc<Leadership>,
     /// How long a gateway goes on without hearing from the daemon or its users.
     pub lease: Duration,
     /// Where events are counted.
@@ -75,6 +78,9 @@ pub struct Engine {
     listings: (mpsc::Sender<Listing>, mpsc::Receiver<Listing>),
     hints: mpsc::Receiver<Hint>,
     passes: watch::Sender<u64>,
+    led: watch::Receiver<u64>,
+    busy: watch::Sender<Busy>,
+    stopping: watch::Sender<bool>,
 
     intake: Intake,
     fetching: Fetching,
@@ -98,6 +104,27 @@ pub struct Engine {
     list_at: Instant,
     pass_at: Instant,
     not_before: Instant,
+    /// When to read what other daemons have written; `None` where there are none.
+    follow_at: Option<Instant>,
+    sweep_at: Instant,
+}
+
+/// For which shards steps are being carried out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Busy {
+    /// The last change of the leadership that the engine has taken into account.
+    pub seen: u64,
+    /// Shards with a step in flight.
+    pub shards: BTreeSet<Shard>,
+}
+
+/// How a run of the engine has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing is under way any more.
+    Settled,
+    /// Something was, for longer than could be waited; it may still have its effect.
+    Abandoned,
 }
 
 type Listing = Result<Observed, Failure>;
@@ -116,8 +143,12 @@ enum Stir {
     Listing(Listing),
     Fetched(Outcome),
     Hint(Hint),
+    Led,
     Time,
 }
+
+/// Steps in flight get this long when the daemon is to end, of the 10 s that it has in all.
+const LAST_ACTIONS: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Reads the store and stands ready. Nothing is done before [`Engine::run`].
@@ -142,6 +173,9 @@ impl Engine {
             listings: mpsc::channel(1),
             hints: watch_for_hints(&parts),
             passes: pass_sender,
+            led: parts.leadership.changes(),
+            busy: watch::Sender::default(),
+            stopping: watch::Sender::new(false),
             intake,
             fetching: Fetching::new(now),
             judged: None,
@@ -161,14 +195,17 @@ impl Engine {
             list_at: now,
             pass_at: now,
             not_before: now,
+            follow_at: (parts.leadership.count() > 1).then_some(now),
+            sweep_at: now,
             parts,
         };
         engine.read_records().await?;
-        Ok((engine, Handle { orders: order_sender, passes }))
+        let busy = engine.busy.subscribe();
+        Ok((engine, Handle { orders: order_sender, passes, busy }))
     }
 
-    /// Reconciles until `stop` resolves, then lets the steps in flight finish.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+    /// Reconciles until `stop` resolves, then lets the actions in flight finish.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Ended {
         let mut stop = std::pin::pin!(stop);
         loop {
             self.start_fetch();
@@ -182,13 +219,13 @@ impl Engine {
                 self.take_in(stir).await;
             }
         }
-        self.finish().await;
+        self.finish().await
     }
 
     async fn next_stir(&mut self) -> Stir {
         let can_list = !self.listing && self.intake.desired().is_some();
         let list_at = can_list.then_some(self.list_at);
-        let wake_at = list_at.map_or(self.pass_at, |at| at.min(self.pass_at));
+        let wake_at = list_at.into_iter().chain(self.follow_at).fold(self.pass_at, Instant::min);
         tokio::select! {
             Some(order) = self.orders.recv() => Stir::Order(order),
             Some(news) = self.news.recv() => Stir::News(news),
@@ -196,6 +233,7 @@ impl Engine {
             Some(listing) = self.listings.1.recv() => Stir::Listing(listing),
             Some(outcome) = self.fetching.next() => Stir::Fetched(outcome),
             Some(hint) = self.hints.recv() => Stir::Hint(hint),
+            Ok(()) = self.led.changed() => Stir::Led,
             () = tokio::time::sleep_until(wake_at) => Stir::Time,
         }
     }
@@ -219,8 +257,17 @@ impl Engine {
             Stir::Fetched(outcome) => self.take_fetched(outcome).await,
             Stir::Hint(Hint::Document) => self.fetching.ask(),
             Stir::Hint(Hint::Provider) => self.list_soon(),
+            Stir::Led => self.take_leadership(),
             Stir::Time => {}
         }
+    }
+
+    /// Other sessions are this daemon's. What others have written until a moment ago is read, and looked for at the provider.
+    fn take_leadership(&mut self) {
+        self.records_doubtful = true;
+        self.parts.provider.took_over();
+        self.fetching.ask();
+        self.list_soon();
     }
 
     async fn take_order(&mut self, order: Order) {
@@ -388,7 +435,7 @@ impl Engine {
     fn is_moving(&self) -> bool {
         self.records.values().any(|record| {
             let state = record.state.name();
-            state.holds_slot() && !state.is_up()
+            state.holds_slot() && !state.is_up() && self.parts.leadership.holds(&record.session)
         })
     }
 
@@ -396,18 +443,40 @@ impl Engine {
         self.list_at = clock::instant_of(clock::monotonic());
     }
 
-    /// Lets the steps in flight end at an action boundary.
-    async fn finish(mut self) {
+    /// Lets the steps in flight end at an action boundary. What takes too long is abandoned: whoever starts next finds out what
+    /// became of it, as after a crash.
+    async fn finish(mut self) -> Ended {
+        self.stopping.send_replace(true);
+        let until = Instant::now() + LAST_ACTIONS;
         while !self.in_flight.is_empty() {
-            let Some(done) = self.results.1.recv().await else { break };
-            self.take_done(done);
+            match tokio::time::timeout_at(until, self.results.1.recv()).await {
+                Ok(Some(done)) => self.take_done(done),
+                Ok(None) => break,
+                Err(_) => {
+                    let names: Vec<_> = self.in_flight.iter().map(SessionName::as_str).collect();
+                    tracing::warn!("not waiting any longer for what is under way: {}", names.join(", "));
+                    return Ended::Abandoned;
+                }
+            }
         }
+        Ended::Settled
     }
 
+    /// Takes over what the store has, except of sessions whose step is being carried out: its result is on its way.
     async fn read_records(&mut self) -> Result<(), StoreError> {
-        let stored = self.parts.store.records().await?;
-        self.versions = stored.iter().map(|(record, version)| (record.session.clone(), *version)).collect();
-        self.records = stored.into_iter().map(|(record, _)| (record.session.clone(), record)).collect();
+        let mut stored: BTreeMap<_, _> = BTreeMap::new();
+        for (record, version) in self.parts.store.records().await? {
+            stored.insert(record.session.clone(), (record, version));
+        }
+        for session in &self.in_flight {
+            stored.remove(session);
+            if let (Some(record), Some(version)) = (self.records.remove(session), self.versions.get(session))
+            {
+                stored.insert(session.clone(), (record, *version));
+            }
+        }
+        self.versions = stored.iter().map(|(session, (_, version))| (session.clone(), *version)).collect();
+        self.records = stored.into_iter().map(|(session, (record, _))| (session, record)).collect();
         Ok(())
     }
 
@@ -425,6 +494,8 @@ impl Engine {
             approved: self.approved.clone(),
             report: self.report.clone(),
             store_error: self.store_error.clone(),
+            shards: self.parts.leadership.count(),
+            led: self.parts.leadership.shards(),
         }
     }
 }

@@ -6,7 +6,7 @@ use ebb_desired_state::SessionName;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Snapshot;
+use super::{Busy, Snapshot};
 use crate::source::Provenance;
 use crate::store::StoreError;
 
@@ -92,6 +92,7 @@ pub enum OrderError {
 pub struct Handle {
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) passes: watch::Receiver<u64>,
+    pub(super) busy: watch::Receiver<Busy>,
 }
 
 impl Handle {
@@ -104,6 +105,12 @@ impl Handle {
     #[must_use]
     pub fn passes(&self) -> watch::Receiver<u64> {
         self.passes.clone()
+    }
+
+    /// For which shards something is under way.
+    #[must_use]
+    pub fn busy(&self) -> watch::Receiver<Busy> {
+        self.busy.clone()
     }
 
     /// Has something done with a session.

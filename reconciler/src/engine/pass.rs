@@ -5,16 +5,26 @@ use std::time::Duration;
 
 use ebb_core::action::Plan;
 use ebb_core::observed::Scope;
-use ebb_core::plan::{Inputs, Report, plan};
+use ebb_core::plan::{Inputs, Progress, Report, plan};
+use jiff::SignedDuration;
 use tokio::time::Instant;
 
-use super::{Engine, step};
+use super::{Busy, Engine, step};
 use crate::clock;
 use crate::secrets::SecretName;
+use crate::store::StoreError;
 use crate::telemetry::Target;
 
 /// Without any reason a pass is made this often: whatever was missed is seen then.
 const RESYNC: Duration = Duration::from_secs(60);
+
+/// Where several daemons share the sessions, what the others have written is read this often: a slot that one of them frees is
+/// taken up that late, and so is a wish for a session of another's.
+const FOLLOW: Duration = Duration::from_secs(5);
+
+/// How often old lines of history are looked for, and how old they are when they go.
+const SWEEP: Duration = Duration::from_secs(3600);
+const HISTORY: SignedDuration = SignedDuration::from_hours(5 * 24);
 
 /// Passes take at most this share of a core: after one that took 5 ms the next waits 95 ms. With few sessions that is
 /// nothing, with thousands it keeps a storm of news from becoming a storm of passes.
@@ -30,16 +40,23 @@ impl Engine {
             return;
         }
         self.pass_at = began + RESYNC;
-        if self.records_doubtful && !self.reread().await {
+        let seen = *self.led.borrow();
+        let follow = self.follow_at.is_some_and(|at| at <= began);
+        if (follow || self.records_doubtful) && !self.reread().await {
             return;
         }
         self.look_up_keys().await;
-        if let Some((plan, report)) = self.plan() {
+        self.sweep(began);
+        if let Some((mut plan, mut report)) = self.plan() {
+            self.keep_own(&mut plan, &mut report);
             self.pass_at = report.next.map_or(self.pass_at, |at| clock::instant_at(at).min(self.pass_at));
             self.remember(report);
             self.start_steps(plan);
             self.keep_links();
         }
+        let in_flight = self.in_flight.iter();
+        let shards = in_flight.map(|session| self.parts.leadership.shard_of(session)).collect();
+        self.busy.send_replace(Busy { seen, shards });
         self.acknowledge();
         let counters = &self.parts.counters;
         counters.passes.inc();
@@ -73,25 +90,69 @@ impl Engine {
         }))
     }
 
+    /// Everything is planned from everything, so that limits hold for all; what is not this daemon's is carried out by another,
+    /// which also knows how it is.
+    fn keep_own(&self, plan: &mut Plan, report: &mut Report) {
+        let leadership = &self.parts.leadership;
+        if leadership.count() == 1 {
+            return;
+        }
+        plan.steps.retain(|step| leadership.holds(&step.session));
+        for session in report.sessions.values_mut().filter(|session| !leadership.holds(&session.session)) {
+            session.progress = Progress::Settled;
+            session.conditions.clear();
+            (session.verdict, session.next, session.ask_at) = (None, None, None);
+            if let Some(record) = self.records.get(&session.session) {
+                (session.state, session.since) = (record.state.clone(), record.since);
+            }
+        }
+        report.next = report.sessions.values().filter_map(|session| session.next).min();
+    }
+
     /// Somebody else wrote, or a write failed half-way: what the store says is what counts.
     async fn reread(&mut self) -> bool {
-        if !self.in_flight.is_empty() {
-            // Their results would overwrite what is read now.
-            return true;
-        }
-        match self.read_records().await {
+        let is_shared = self.follow_at.is_some();
+        match self.read_store(is_shared).await {
             Ok(()) => {
                 self.records_doubtful = false;
                 self.store_error = None;
+                self.follow_at = is_shared.then(|| Instant::now() + FOLLOW);
                 true
             }
             Err(error) => {
                 tracing::error!("{error}");
                 self.store_error = Some(error.to_string());
                 self.pass_at = Instant::now() + Duration::from_secs(1);
+                self.follow_at = is_shared.then_some(self.pass_at);
                 false
             }
         }
+    }
+
+    async fn read_store(&mut self, is_shared: bool) -> Result<(), StoreError> {
+        if is_shared {
+            self.intake.follow(&self.parts).await?;
+            let approved = self.parts.store.approved().await?;
+            self.approved = approved.filter(|revision| !revision.0.is_empty());
+        }
+        self.read_records().await
+    }
+
+    /// Old lines of history go.
+    fn sweep(&mut self, now: Instant) {
+        if now < self.sweep_at || !self.parts.leadership.holds_first() {
+            return;
+        }
+        self.sweep_at = now + SWEEP;
+        let (store, before) = (self.parts.store.clone(), clock::now().checked_sub(HISTORY));
+        tokio::spawn(async move {
+            let Ok(before) = before else { return };
+            match store.sweep_notes(before).await {
+                Ok(0) => {}
+                Ok(swept) => tracing::info!("removed {swept} lines of history that were older than 5 days"),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        });
     }
 
     fn start_listing(&mut self, now: Instant) {
@@ -145,6 +206,7 @@ impl Engine {
                 configurer: self.links.configurer(&step.session),
                 record: self.records.get(&step.session).cloned(),
                 version: self.versions.get(&step.session).copied(),
+                stopping: self.stopping.subscribe(),
             };
             let sender = self.results.0.clone();
             tokio::spawn(async move {
@@ -173,6 +235,7 @@ impl Engine {
                 let this_run = record.run.as_ref().is_some_and(|run| run.id == gateway.run);
                 this_run && record.state.name().is_up()
             });
+            let is_up = is_up && self.parts.leadership.holds(&gateway.session);
             let key = self.keys.gateways.get(&gateway.session);
             if let (true, Some(endpoint), Some(key)) = (is_up, &gateway.endpoint, key) {
                 let target = Target {

@@ -11,6 +11,7 @@ use ebb_desired_state::SessionName;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::leadership::Shard;
 use crate::source::{Provenance, Reason};
 
 /// A copy of the engine's state.
@@ -40,6 +41,10 @@ pub struct Snapshot {
     pub report: Option<Report>,
     /// Why the store cannot be read or written.
     pub store_error: Option<String>,
+    /// Into how many shards the sessions are divided.
+    pub shards: u16,
+    /// Those that this daemon leads.
+    pub led: Vec<Shard>,
 }
 
 /// What is known of the source.
@@ -88,6 +93,12 @@ impl SourceStatus {
 }
 
 impl Snapshot {
+    /// Whether this daemon takes care of a session; another one does if not.
+    #[must_use]
+    pub fn leads(&self, session: &SessionName) -> bool {
+        self.led.contains(&Shard::of(session, self.shards))
+    }
+
     /// A session's gateway at the provider.
     #[must_use]
     pub fn gateway(&self, session: &SessionName) -> Option<&Gateway> {

@@ -10,6 +10,7 @@ use ebb_core::record::Record;
 use ebb_core::spec::{GatewaySpec, Keys};
 use ebb_desired_state::{SessionName, UserName};
 use ebb_wire::{Boot, PrivateKey, PublicKey};
+use tokio::sync::watch;
 
 use super::Parts;
 use crate::clock;
@@ -50,6 +51,7 @@ pub(super) struct Worker {
     pub(super) configurer: Configurer,
     pub(super) record: Option<Record>,
     pub(super) version: Option<Version>,
+    pub(super) stopping: watch::Receiver<bool>,
 }
 
 /// Why a step ends early.
@@ -89,6 +91,9 @@ impl Worker {
             configurer: Some(self.configurer),
         };
         for action in step.actions {
+            if *self.stopping.borrow() {
+                break;
+            }
             match progress.act(action).await {
                 Ok(()) => {}
                 Err(Stop::Failed) => break,

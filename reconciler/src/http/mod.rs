@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 use crate::engine::Handle;
-use crate::metrics::Counters;
+use crate::metrics::{self, Counters};
 use crate::secrets::Secrets;
 use crate::source::Source;
 use crate::store::Store;
@@ -92,7 +92,11 @@ pub fn router(app: App) -> Router {
 /// When the listener fails.
 pub async fn stand_by(listener: TcpListener) -> std::io::Result<()> {
     let waiting = || async { (StatusCode::SERVICE_UNAVAILABLE, "standing by: another daemon leads\n") };
-    let router = Router::new().route("/livez", get(|| async { "alive\n" })).fallback(waiting);
+    let metrics = || async { ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::standing_by()) };
+    let router = Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/metrics", get(metrics))
+        .fallback(waiting);
     axum::serve(listener, router).await
 }
 

@@ -133,6 +133,15 @@ impl Counters {
     }
 }
 
+/// What a daemon that stands by has to say.
+#[must_use]
+pub fn standing_by() -> String {
+    let sheet = Sheet::new();
+    snapshot::lead(&sheet, false);
+    snapshot::build(&sheet);
+    encode(&sheet.families())
+}
+
 impl Default for Counters {
     fn default() -> Self {
         Self::new()

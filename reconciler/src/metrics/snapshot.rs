@@ -1,6 +1,9 @@
 //! Ebb's own numbers that are read from the engine's snapshot.
 
 use ebb_core::condition::Status;
+use ebb_core::names::GatewayName;
+use ebb_core::observed::Gateway;
+use ebb_core::record::Record;
 use ebb_core::state::StateName;
 use jiff::Timestamp;
 use prometheus::proto::MetricFamily;
@@ -19,12 +22,11 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
 fn deployment(sheet: &Sheet, snapshot: &Snapshot) {
     let one = |number: f64| [(Vec::new(), number)];
     let states = StateName::ALL.map(|name| {
-        let count = snapshot.records.values().filter(|record| record.state.name() == name).count();
+        let count = own(snapshot).filter(|record| record.state.name() == name).count();
         (vec![name.as_str().to_owned()], as_number(count))
     });
     sheet.gauge("ebb_sessions", "Sessions by state.", &["state"], states);
-    let build = [(vec![env!("CARGO_PKG_VERSION").to_owned()], 1.0)];
-    sheet.gauge("ebb_build_info", "Version of the daemon.", &["version"], build);
+    build(sheet);
     sheet.gauge(
         "ebb_desired_rejected",
         "1 while the newest version of the document is not the one in force.",
@@ -59,12 +61,69 @@ fn deployment(sheet: &Sheet, snapshot: &Snapshot) {
         &[],
         one(f64::from(u8::from(snapshot.observed.is_some()))),
     );
+    sheet.gauge(
+        "ebb_store_available",
+        "1 while the store can be read and written.",
+        &[],
+        one(f64::from(u8::from(snapshot.store_error.is_none()))),
+    );
+    sheet.gauge(
+        "ebb_strays",
+        "Gateways of the deployment that no session has. They are deleted when they are seen.",
+        &[],
+        one(as_number(strays(snapshot))),
+    );
+    lead(sheet, !snapshot.led.is_empty());
+    sheet.gauge(
+        "ebb_shards",
+        "Parts that the sessions are divided into.",
+        &[],
+        one(f64::from(snapshot.shards)),
+    );
+    sheet.gauge(
+        "ebb_shard_led",
+        "1 for each part of the sessions that this daemon takes care of.",
+        &["shard"],
+        snapshot.led.iter().map(|shard| (vec![shard.to_string()], 1.0)),
+    );
     let held = snapshot.report.as_ref().map_or(0, |report| report.held_teardowns);
     sheet.gauge("ebb_held_teardowns", "Teardowns that wait for approval.", &[], one(as_number(held)));
 }
 
+pub(super) fn build(sheet: &Sheet) {
+    let build = [(vec![env!("CARGO_PKG_VERSION").to_owned()], 1.0)];
+    sheet.gauge("ebb_build_info", "Version of the daemon.", &["version"], build);
+}
+
+/// Whether this daemon leads, or one of several shards.
+pub(super) fn lead(sheet: &Sheet, leads: bool) {
+    let help = "1 for a daemon that leads, alone or with others, 0 for one that stands by.";
+    sheet.gauge("ebb_leader", help, &[], [(Vec::new(), f64::from(u8::from(leads)))]);
+}
+
+/// Records of sessions that this daemon takes care of. Those of others are shown by others.
+fn own(snapshot: &Snapshot) -> impl Iterator<Item = &Record> {
+    snapshot.records.values().filter(|record| snapshot.leads(&record.session))
+}
+
+fn strays(snapshot: &Snapshot) -> usize {
+    let Some((desired, observed)) = snapshot.desired.as_ref().zip(snapshot.observed.as_ref()) else {
+        return 0;
+    };
+    let document = &desired.document;
+    let is_stray = |(name, gateway): &(&GatewayName, &Gateway)| {
+        let known = snapshot.records.contains_key(&gateway.session);
+        let wanted = known || document.session(&gateway.session).is_some();
+        !(wanted && name.is_of(&document.deployment, &gateway.session))
+    };
+    observed.gateways.iter().filter(is_stray).count()
+}
+
 fn sessions(sheet: &Sheet, snapshot: &Snapshot) {
-    let reports = || snapshot.report.iter().flat_map(|report| report.sessions.values());
+    let reports = || {
+        let all = snapshot.report.iter().flat_map(|report| report.sessions.values());
+        all.filter(|report| snapshot.leads(&report.session))
+    };
     let name = |session: &ebb_desired_state::SessionName| vec![session.to_string()];
     sheet.gauge(
         "ebb_session_generation",
@@ -110,7 +169,7 @@ fn sessions(sheet: &Sheet, snapshot: &Snapshot) {
         "ebb_session_billable_seconds_total",
         "Seconds for which a session's gateways existed, the present one included.",
         &["session"],
-        snapshot.records.values().map(|record| {
+        own(snapshot).map(|record| {
             let created = record.run.as_ref().and_then(|run| run.created_at);
             let present = created.map_or(0, |at| snapshot.at.duration_since(at).as_secs());
             let present = u64::try_from(present).unwrap_or(0);
@@ -121,7 +180,7 @@ fn sessions(sheet: &Sheet, snapshot: &Snapshot) {
         "ebb_session_runs_total",
         "Runs of a session that have ended.",
         &["session"],
-        snapshot.records.values().map(|record| (name(&record.session), record.totals.runs)),
+        own(snapshot).map(|record| (name(&record.session), record.totals.runs)),
     );
 }
 

@@ -52,6 +52,9 @@ pub trait Provider: Send + Sync {
     /// a doubt may say so as often as it comes up.
     fn look_at(&self, name: &GatewayName);
 
+    /// Another daemon has acted for some of the sessions until a moment ago: what it did last may be missing from the next lists.
+    fn took_over(&self) {}
+
     /// Resolves when a list would probably show something new. It may never do so, and it may be wrong.
     async fn changed(&self);
 

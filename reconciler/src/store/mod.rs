@@ -1,6 +1,8 @@
 //! Where records, history and accepted documents are kept.
 
 mod accepted;
+#[cfg(feature = "azure")]
+mod ledger;
 mod redb;
 #[cfg(feature = "azure")]
 mod tables;
@@ -14,6 +16,8 @@ use ebb_core::record::{Record, RecordError};
 use ebb_desired_state::SessionName;
 use jiff::Timestamp;
 
+use crate::leadership::Fence;
+
 pub use self::accepted::{Accepted, Found, MOST_LINES, PlanSummary, find};
 pub use self::redb::RedbStore;
 #[cfg(feature = "azure")]
@@ -25,11 +29,23 @@ pub use self::tables::TablesStore;
 /// - What a call reported as done survives a crash and a loss of power.
 /// - A record is replaced or removed only if it is still the version that the caller has read.
 /// - Each call is all or nothing.
+/// - Where several daemons share it, only the leader of a shard can change records and documents, and a record that takes a slot
+///   is written only if no other daemon has taken one since the records were read.
 ///
 /// # Assumptions
 /// - Records are small (a few KiB) and few enough to be read at start (tens of thousands).
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// Begins the epoch of a fence: whatever an earlier leader of the same shard still writes fails. To be called before anything
+    /// is read for the sake of a decision. A store that one process has for itself has nothing to do.
+    ///
+    /// # Errors
+    /// When a later leader has begun, or nobody knows.
+    async fn take_over(&self, fence: &Fence) -> Result<(), StoreError> {
+        let _ = fence;
+        Ok(())
+    }
+
     /// All records.
     ///
     /// # Errors

@@ -3,14 +3,17 @@
 //! | table | partition | row | what |
 //! |---|---|---|---|
 //! | `EbbRecords` | `record` | session | a record, its version and its JSON |
-//! | | `single` | `approved` | what there is one of |
+//! | | | `~approved` | what there is one of |
+//! | | | `~epoch-…`, `~slots` | what fences writes; see [`super::ledger`] |
 //! | `EbbNotes` | day, counted backwards | time, counted backwards | a line of history |
 //! | `EbbDocuments` | `accepted` | time, counted backwards, and part | an accepted document |
+//! | | | `~epoch-…` | what fences writes |
 //!
-//! Rows come in the order of their keys, so times are counted backwards to have the newest first.
+//! Rows come in the order of their keys, so times are counted backwards to have the newest first. Records and documents count as
+//! soon as they are written, so they are fenced by the leader's epoch; lines of history by its lease alone.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use ebb_core::note::Note;
@@ -22,12 +25,18 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use super::ledger::{Ledger, RESERVED, Refused, Slots};
 use super::{Accepted, NoteQuery, Store, StoreError, Version};
-use crate::azure::tables::{Change, Entity, MOST_IN_BATCH, TableError, Tables};
+use crate::azure::tables::{ANY, Change, Entity, MOST_IN_BATCH, TableError, Tables};
+use crate::leadership::{Deposed, Fence, Leadership};
 
 const RECORDS: &str = "EbbRecords";
 const NOTES: &str = "EbbNotes";
 const DOCUMENTS: &str = "EbbDocuments";
+
+const RECORD: &str = "record";
+const ACCEPTED: &str = "accepted";
+const APPROVED: &str = "~approved";
 
 /// Characters in one property: 64 KiB of UTF-16 hold at least this many.
 const PIECE: usize = 16_000;
@@ -39,15 +48,34 @@ const PIECES: usize = 14;
 pub struct TablesStore {
     tables: Tables,
     made: OnceCell<()>,
-    /// ETags by session, with the version that they belong to. Losing one costs a read.
-    etags: Mutex<HashMap<SessionName, (Version, String)>>,
+    leadership: Arc<Leadership>,
+    records: Ledger,
+    documents: Ledger,
+    /// What is known of the rows of sessions. Losing it costs a read.
+    known: Mutex<HashMap<SessionName, Known>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    version: Version,
+    /// `None`: it was not told.
+    etag: Option<String>,
+    holds_slot: bool,
 }
 
 impl TablesStore {
-    /// Uses the tables of an account. They are made when they are first needed.
+    /// Uses the tables of an account, as the leader of what `leadership` says. They are made when they are first needed.
     #[must_use]
-    pub fn new(tables: Tables) -> Self {
-        Self { tables, made: OnceCell::new(), etags: Mutex::default() }
+    pub fn new(tables: Tables, leadership: Arc<Leadership>) -> Self {
+        let ledger = |table, partition| Ledger::new(table, partition, Arc::clone(&leadership));
+        Self {
+            tables,
+            made: OnceCell::new(),
+            records: ledger(RECORDS, RECORD),
+            documents: ledger(DOCUMENTS, ACCEPTED),
+            leadership,
+            known: Mutex::default(),
+        }
     }
 
     async fn tables(&self, what: &str) -> Result<&Tables, StoreError> {
@@ -65,21 +93,54 @@ impl TablesStore {
         StoreError::unavailable(format!("cannot {what} the tables at {}", self.tables.place()), error)
     }
 
-    fn refused(&self, session: &SessionName, error: &TableError) -> StoreError {
-        self.forget(session);
-        match error {
-            TableError::Conflict => StoreError::Conflict { session: session.clone() },
-            TableError::Other(_) => self.failed("write to", error),
+    fn deposed(&self, deposed: &Deposed) -> StoreError {
+        StoreError::unavailable(format!("cannot write to the tables at {}", self.tables.place()), deposed)
+    }
+
+    fn refused(&self, refused: Refused, conflict: impl FnOnce() -> StoreError) -> StoreError {
+        match refused {
+            Refused::Conflict => conflict(),
+            Refused::Deposed(deposed) => self.deposed(&deposed),
+            Refused::Other(error) => self.failed("write to", &error),
         }
     }
 
-    fn keep(&self, session: &SessionName, version: Version, etag: String) {
-        let mut etags = self.etags.lock().unwrap_or_else(PoisonError::into_inner);
-        etags.insert(session.clone(), (version, etag));
+    fn refused_record(&self, session: &SessionName, refused: Refused) -> StoreError {
+        self.forget(session);
+        self.refused(refused, || StoreError::Conflict { session: session.clone() })
+    }
+
+    /// What the record of a session is written through: its own leader's right, or for a person's wish that of any leader.
+    fn fence(&self, session: &SessionName) -> Result<Fence, StoreError> {
+        let own = self.leadership.fence(session).or_else(|_| self.leadership.any());
+        own.map_err(|deposed| self.deposed(&deposed))
+    }
+
+    fn any_fence(&self) -> Result<Fence, StoreError> {
+        self.leadership.any().map_err(|deposed| self.deposed(&deposed))
+    }
+
+    /// Makes changes that are not worth a transaction with the epoch.
+    async fn batch(&self, table: &str, partition: &str, changes: &[Change]) -> Result<(), StoreError> {
+        let fence = self.any_fence()?;
+        let tables = self.tables("write to").await?;
+        match fence.guard(tables.batch(table, partition, changes)).await {
+            Ok(written) => written.map(drop).map_err(|error| self.failed("write to", &error)),
+            Err(deposed) => Err(self.deposed(&deposed)),
+        }
+    }
+
+    fn keep(&self, session: &SessionName, known: Known) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(session.clone(), known);
+    }
+
+    fn known(&self, session: &SessionName, version: Version) -> Option<Known> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(session).cloned();
+        known.filter(|known| known.version == version)
     }
 
     fn forget(&self, session: &SessionName) {
-        self.etags.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
     }
 
     /// The ETag of a record in this version.
@@ -89,12 +150,11 @@ impl TablesStore {
         session: &SessionName,
         expected: Version,
     ) -> Result<String, StoreError> {
-        let known = self.etags.lock().unwrap_or_else(PoisonError::into_inner).get(session).cloned();
-        if let Some((_, etag)) = known.filter(|(version, _)| *version == expected) {
+        if let Some(etag) = self.known(session, expected).and_then(|known| known.etag) {
             return Ok(etag);
         }
         let found = tables
-            .get(RECORDS, "record", session.as_str())
+            .get(RECORDS, RECORD, session.as_str())
             .await
             .map_err(|error| self.failed("read", &error))?;
         match found {
@@ -169,16 +229,34 @@ fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
 
 #[async_trait]
 impl Store for TablesStore {
+    async fn take_over(&self, fence: &Fence) -> Result<(), StoreError> {
+        let tables = self.tables("write to").await?;
+        let contended =
+            || StoreError::unavailable("cannot take over the tables", "somebody else writes there");
+        for ledger in [&self.records, &self.documents] {
+            ledger.begin(tables, fence).await.map_err(|refused| self.refused(refused, contended))?;
+        }
+        Ok(())
+    }
+
     async fn records(&self) -> Result<Vec<(Record, Version)>, StoreError> {
+        let tables = self.tables("read").await?;
+        self.records.look_at_slots(tables).await.map_err(|error| self.failed("read", &error))?;
         let mut entities = Vec::new();
-        self.rows(RECORDS, "PartitionKey eq 'record'", |entity| {
+        self.rows(RECORDS, &format!("PartitionKey eq '{RECORD}' and RowKey lt '{RESERVED}'"), |entity| {
             entities.push(entity);
             true
         })
         .await?;
         let missing = || StoreError::unavailable("cannot read the tables", "a record has no version");
         let read = |entity: Entity| {
-            Ok((Record::from_json(text(&entity).as_bytes())?, version(&entity).ok_or_else(missing)?))
+            let record = Record::from_json(text(&entity).as_bytes())?;
+            let version = version(&entity).ok_or_else(missing)?;
+            let holds_slot = record.state.name().holds_slot();
+            if self.known(&record.session, version).is_none() {
+                self.keep(&record.session, Known { version, etag: None, holds_slot });
+            }
+            Ok((record, version))
         };
         entities.into_iter().map(read).collect()
     }
@@ -191,30 +269,32 @@ impl Store for TablesStore {
             let why = format!("the record of {session} has {} bytes, more than fit an entity", json.len());
             return Err(StoreError::unavailable("cannot write to the tables", why));
         }
-        let entity = with_version(entity("record", session.as_str(), &json), next.0);
-        let written = match expected {
-            None => tables.insert(RECORDS, &entity).await,
-            Some(expected) => {
-                let etag = self.etag(tables, session, expected).await?;
-                tables.replace(RECORDS, &entity, &etag).await
-            }
+        let entity = with_version(entity(RECORD, session.as_str(), &json), next.0);
+        let change = match expected {
+            None => Change::Insert(entity),
+            Some(expected) => Change::Replace(entity, self.etag(tables, session, expected).await?),
         };
-        let etag = written.map_err(|error| self.refused(session, &error))?;
-        self.keep(session, next, etag);
+        let holds_slot = record.state.name().holds_slot();
+        let held =
+            expected.and_then(|expected| self.known(session, expected)).is_some_and(|it| it.holds_slot);
+        let slots = if holds_slot && !held { Slots::Taken } else { Slots::Untouched };
+        let written = self.records.write(tables, &self.fence(session)?, change, slots).await;
+        let etag = written.map_err(|refused| self.refused_record(session, refused))?;
+        self.keep(session, Known { version: next, etag, holds_slot });
         Ok(next)
     }
 
     async fn remove_record(&self, session: &SessionName, expected: Version) -> Result<(), StoreError> {
         let tables = self.tables("write to").await?;
         let etag = self.etag(tables, session, expected).await?;
-        let removed = tables.delete(RECORDS, "record", session.as_str(), &etag).await;
-        removed.map_err(|error| self.refused(session, &error))?;
+        let change = Change::Delete { row: session.to_string(), etag };
+        let removed = self.records.write(tables, &self.fence(session)?, change, Slots::Untouched).await;
+        removed.map_err(|refused| self.refused_record(session, refused))?;
         self.forget(session);
         Ok(())
     }
 
     async fn append(&self, notes: &[Note]) -> Result<(), StoreError> {
-        let tables = self.tables("write to").await?;
         let mut days: BTreeMap<String, Vec<Change>> = BTreeMap::new();
         for note in notes {
             let json = serde_json::to_string(note)
@@ -226,7 +306,7 @@ impl Store for TablesStore {
         }
         for (day, changes) in days {
             for changes in changes.chunks(MOST_IN_BATCH) {
-                tables.batch(NOTES, &day, changes).await.map_err(|error| self.failed("write to", &error))?;
+                self.batch(NOTES, &day, changes).await?;
             }
         }
         Ok(())
@@ -261,15 +341,16 @@ impl Store for TablesStore {
         let mut old: BTreeMap<String, Vec<Change>> = BTreeMap::new();
         self.rows(NOTES, &filter, |entity| {
             let key = |name| entity.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            old.entry(key("PartitionKey")).or_default().push(Change::Delete { row: key("RowKey") });
+            old.entry(key("PartitionKey"))
+                .or_default()
+                .push(Change::Delete { row: key("RowKey"), etag: ANY.to_owned() });
             true
         })
         .await?;
-        let tables = self.tables("write to").await?;
         let mut swept = 0;
         for (day, changes) in old {
             for changes in changes.chunks(MOST_IN_BATCH) {
-                tables.batch(NOTES, &day, changes).await.map_err(|error| self.failed("write to", &error))?;
+                self.batch(NOTES, &day, changes).await?;
                 swept += changes.len() as u64;
             }
         }
@@ -284,12 +365,15 @@ impl Store for TablesStore {
         let time = format!("{}-{:016x}", backwards(accepted.at), rand::random::<u64>());
         let parts = pieces(&accepted.text, PIECE * PIECES);
         for (number, part) in parts.iter().enumerate() {
-            let row = entity("accepted", &format!("{time}-{:04}", number + 1), part);
-            tables.put(DOCUMENTS, &row).await.map_err(|error| self.failed("write to", &error))?;
+            let row = entity(ACCEPTED, &format!("{time}-{:04}", number + 1), part);
+            self.batch(DOCUMENTS, ACCEPTED, &[Change::Put(row)]).await?;
         }
         // Without its head a document does not count, so a crash in between leaves none that is half there.
-        let head = with_version(entity("accepted", &format!("{time}-0000"), &head), parts.len() as u64);
-        tables.put(DOCUMENTS, &head).await.map(drop).map_err(|error| self.failed("write to", &error))
+        let head = with_version(entity(ACCEPTED, &format!("{time}-0000"), &head), parts.len() as u64);
+        let written =
+            self.documents.write(tables, &self.any_fence()?, Change::Put(head), Slots::Untouched).await;
+        let contended = || StoreError::unavailable("cannot keep a document", "somebody else writes there");
+        written.map(drop).map_err(|refused| self.refused(refused, contended))
     }
 
     async fn accepted(&self, limit: usize) -> Result<Vec<Accepted>, StoreError> {
@@ -298,7 +382,7 @@ impl Store for TablesStore {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        self.rows(DOCUMENTS, "PartitionKey eq 'accepted'", |entity| {
+        self.rows(DOCUMENTS, &format!("PartitionKey eq '{ACCEPTED}' and RowKey lt '{RESERVED}'"), |entity| {
             let row = entity.get("RowKey").and_then(Value::as_str).unwrap_or_default();
             if row.ends_with("-0000") {
                 if found.len() == limit {
@@ -324,14 +408,16 @@ impl Store for TablesStore {
     async fn approved(&self) -> Result<Option<Revision>, StoreError> {
         let tables = self.tables("read").await?;
         let found =
-            tables.get(RECORDS, "single", "approved").await.map_err(|error| self.failed("read", &error))?;
+            tables.get(RECORDS, RECORD, APPROVED).await.map_err(|error| self.failed("read", &error))?;
         Ok(found.map(|(entity, _)| Revision(text(&entity))))
     }
 
     async fn approve(&self, revision: &Revision) -> Result<(), StoreError> {
         let tables = self.tables("write to").await?;
-        let put = tables.put(RECORDS, &entity("single", "approved", &revision.0)).await;
-        put.map(drop).map_err(|error| self.failed("write to", &error))
+        let change = Change::Put(entity(RECORD, APPROVED, &revision.0));
+        let put = self.records.write(tables, &self.any_fence()?, change, Slots::Untouched).await;
+        let contended = || StoreError::unavailable("cannot keep the approval", "somebody else writes there");
+        put.map(drop).map_err(|refused| self.refused(refused, contended))
     }
 }
 

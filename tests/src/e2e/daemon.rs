@@ -13,9 +13,10 @@ use ebb_core::state::StateName;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::command::Output;
 use super::process::{Process, lives};
 use super::wait::eventually;
-use super::world::{HOST, World};
+use super::world::{HOST, World, replica_api};
 
 /// Where the daemon's HTTP side is.
 pub const API: &str = "127.0.0.1:9180";
@@ -27,6 +28,8 @@ pub const SOON: Duration = Duration::from_secs(20);
 pub struct Daemon<'w> {
     world: &'w World,
     process: Process,
+    /// Which of several.
+    number: Option<u8>,
 }
 
 impl<'w> Daemon<'w> {
@@ -50,20 +53,44 @@ impl<'w> Daemon<'w> {
         daemon
     }
 
+    /// Starts one of several daemons, which share a lock; see [`World::replica_command`].
+    pub fn replica(world: &'w World, number: u8, options: &[&str]) -> Self {
+        let mut command = world.replica_command(number, &["run"]);
+        command.args(options);
+        let process = Process::spawn(&world.host, &world.logs(), &format!("daemon-{number}"), command);
+        let mut daemon = Self { world, process, number: Some(number) };
+        daemon.await_answer();
+        daemon
+    }
+
+    /// Runs `ebb` against this daemon.
+    pub fn ebb(&self, arguments: &[&str]) -> Output {
+        let command = match self.number {
+            Some(number) => self.world.replica_command(number, arguments),
+            None => self.world.ebb_command(arguments),
+        };
+        self.world.run(&self.world.host, command)
+    }
+
+    fn api(&self) -> String {
+        self.number.map_or_else(|| API.to_owned(), replica_api)
+    }
+
     /// The same for a daemon that may die at any moment, and whose process id must be known before it does anything.
     pub fn run_known(world: &'w World, command: Command, know: impl FnOnce(Pid)) -> Self {
         let process = Process::spawn(&world.host, &world.logs(), "daemon", command);
         know(process.pid());
-        Self { world, process }
+        Self { world, process, number: None }
     }
 
     fn await_answer(&mut self) {
-        let Self { world, process } = self;
+        let api = self.api();
+        let Self { world, process, .. } = self;
         eventually("the daemon answers", SOON, || {
             if let Some(status) = process.ended() {
                 panic!("the daemon ended with {status}:\n{}", process.log());
             }
-            match http_get(world, "/livez") {
+            match http_get(world, &api, "/livez") {
                 Ok((200, _)) => Ok(()),
                 other => Err(format!("{other:?}")),
             }
@@ -84,7 +111,7 @@ impl<'w> Daemon<'w> {
     }
 
     fn try_status(&self) -> Option<StatusView> {
-        let output = self.world.ebb(&["status", "-o", "json"]);
+        let output = self.ebb(&["status", "-o", "json"]);
         if output.status.success() { serde_json::from_str(&output.stdout).ok() } else { None }
     }
 
@@ -123,7 +150,7 @@ impl<'w> Daemon<'w> {
     /// What `ebb status` says.
     #[must_use]
     pub fn status(&self) -> StatusView {
-        self.world.ebb(&["status", "-o", "json"]).success().json()
+        self.ebb(&["status", "-o", "json"]).success().json()
     }
 
     /// What is known of one session, if anything is.
@@ -155,7 +182,7 @@ impl<'w> Daemon<'w> {
     /// The history of a session, newest first.
     #[must_use]
     pub fn events(&self, session: &str) -> Vec<Note> {
-        self.world.ebb(&["events", "--session", session, "--limit", "1000", "-o", "json"]).success().json()
+        self.ebb(&["events", "--session", session, "--limit", "1000", "-o", "json"]).success().json()
     }
 
     /// Waits until the daemon has judged the newest version of the document.
@@ -188,6 +215,25 @@ impl<'w> Daemon<'w> {
         pid
     }
 
+    /// Process id of a session's gateway, if one runs.
+    #[must_use]
+    pub fn try_gateway(&self, session: &str) -> Option<Pid> {
+        if let Some(azure) = &self.world.azure {
+            return azure.pid(&format!("ebb-home-{session}"));
+        }
+        let text = fs::read_to_string(gateway_home(self.world, session).join("pid")).ok()?;
+        text.trim().parse().ok().map(Pid::from_raw)
+    }
+
+    /// Whether the provider has anything left of a session's gateway.
+    #[must_use]
+    pub fn has_gateway(&self, session: &str) -> bool {
+        match &self.world.azure {
+            Some(azure) => azure.groups().iter().any(|group| group["name"] == format!("ebb-home-{session}")),
+            None => gateway_home(self.world, session).exists(),
+        }
+    }
+
     /// What the gateways of a session have printed.
     #[must_use]
     pub fn gateway_log(&self, session: &str) -> String {
@@ -201,7 +247,7 @@ impl<'w> Daemon<'w> {
     /// Gets a path of the daemon's HTTP side; the status and the body.
     #[must_use]
     pub fn get(&self, path: &str) -> (u16, String) {
-        http_get(self.world, path).unwrap_or_else(|error| panic!("{path}: {error}"))
+        http_get(self.world, &self.api(), path).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     #[expect(clippy::print_stderr, reason = "the output of a failed test")]
@@ -209,15 +255,15 @@ impl<'w> Daemon<'w> {
         if self.process.ended().is_some() {
             return;
         }
-        eprintln!("{}", self.world.ebb(&["status"]));
-        let status = self.world.ebb(&["status", "-o", "json"]);
+        eprintln!("{}", self.ebb(&["status"]));
+        let status = self.ebb(&["status", "-o", "json"]);
         let status: Option<StatusView> = serde_json::from_str(&status.stdout).ok();
         for session in status.into_iter().flat_map(|status| status.sessions) {
             let name = session.session.as_str();
-            eprintln!("{}", self.world.ebb(&["explain", name]));
+            eprintln!("{}", self.ebb(&["explain", name]));
             eprintln!("---- gateway of {name}\n{}", self.gateway_log(name));
         }
-        eprintln!("{}", self.world.ebb(&["events"]));
+        eprintln!("{}", self.ebb(&["events"]));
     }
 }
 
@@ -235,10 +281,44 @@ pub fn gateway_home(world: &World, session: &str) -> PathBuf {
     world.path("state/local").join(format!("ebb-home-{session}"))
 }
 
+/// The exit status of a session's gateway that has ended, and what it said.
+///
+/// # Panics
+/// When it has not ended.
+#[must_use]
+pub fn last_words(world: &World, session: &str) -> (i64, String) {
+    let Some(azure) = &world.azure else {
+        let path = gateway_home(world, session).join("ended");
+        let words = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let status = words.split(' ').next().and_then(|status| status.parse().ok());
+        return (status.unwrap_or_else(|| panic!("{words:?} begins with no status")), words);
+    };
+    let name = format!("ebb-home-{session}");
+    let groups = azure.groups();
+    let group = groups.iter().find(|group| group["name"] == name.as_str());
+    let group = group.unwrap_or_else(|| panic!("there is no group {name}"));
+    let state = &group["properties"]["containers"][0]["properties"]["instanceView"]["currentState"];
+    let status = state["exitCode"].as_i64().unwrap_or_else(|| panic!("{name} has not ended: {state}"));
+    (status, azure.log(&name))
+}
+
+/// What a session's gateway was told when it was started: its private key is in it.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn boot(world: &World, session: &str) -> String {
+    if let Some(azure) = &world.azure {
+        let boot = azure.secret(&format!("ebb-home-{session}"), "EBB_BOOT");
+        return boot.unwrap_or_else(|| panic!("{session} has no group"));
+    }
+    let path = gateway_home(world, session).join("boot.json");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// Writes the document under another name and renames it, so that nobody sees half of it.
 pub fn write_document(world: &World, document: &str) {
-    let azure = world.azure.is_some().then(|| document.replace("region: local", "region: eastus2"));
-    let document = azure.as_deref().unwrap_or(document);
+    let document = document.replace("region: local", &format!("region: {}", world.region()));
     let directory = world.path("desired");
     fs::create_dir_all(&directory).expect("the world's directory is ours");
     let draft = directory.join(".desired-state.yaml.new");
@@ -246,14 +326,15 @@ pub fn write_document(world: &World, document: &str) {
     fs::rename(draft, directory.join("desired-state.yaml")).expect("the world's directory is ours");
 }
 
-/// Gets a path of the daemon's HTTP side; the status and the body.
+/// Gets a path of a daemon's HTTP side; the status and the body.
 ///
 /// # Errors
 /// When nobody listens there.
-pub fn http_get(world: &World, path: &str) -> std::io::Result<(u16, String)> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {API}\r\nConnection: close\r\n\r\n");
+pub fn http_get(world: &World, api: &str, path: &str) -> std::io::Result<(u16, String)> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\r\n");
+    let api = api.to_owned();
     let response = world.host.run(move || {
-        let address: SocketAddr = API.parse().map_err(std::io::Error::other)?;
+        let address: SocketAddr = api.parse().map_err(std::io::Error::other)?;
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(SOON))?;
         stream.write_all(request.as_bytes())?;

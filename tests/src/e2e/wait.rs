@@ -27,6 +27,13 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// The time of day.
+#[expect(clippy::disallowed_methods, reason = "this is the clock of the end-to-end tests")]
+#[must_use]
+pub fn wall_clock() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
 /// Waits between two looks at a condition, or between two steps of somebody who is in no hurry.
 #[expect(clippy::disallowed_methods, reason = "this is the clock of the end-to-end tests")]
 pub fn pause(duration: Duration) {

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::command::Output;
 use super::namespace::Namespace;
 use super::server::{Echo, Names, Web};
+use crate::azurite::Azurite;
 use crate::fake_arm::{Behaviour, FakeArm, Forwarder, Image};
 
 /// Where clients reach the host. It is an address of the host itself, so no user may go there.
@@ -53,12 +54,13 @@ const NAMES: [(&str, &[&str]); 3] = [
 ];
 
 /// Programs of Debian that the tests use, and the packages they come in.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("curl", "curl"),
     ("git", "git"),
     ("ip", "iproute2"),
     ("jq", "jq"),
     ("nft", "nftables"),
+    ("npm", "npm"),
     ("ping", "iputils-ping"),
     ("promtool", "prometheus"),
     ("setpriv", "util-linux"),
@@ -73,6 +75,15 @@ const SKIP: &str = "EBB_SKIP_E2E";
 
 /// Set to `aci` to have gateways run in an imitation of Azure Container Instances instead of as processes of the daemon's host.
 const PROVIDER: &str = "EBB_E2E_PROVIDER";
+
+/// The region of Azure in which gateways run.
+const REGION: &str = "eastus2";
+
+/// Where the HTTP side of one of several daemons is.
+#[must_use]
+pub fn replica_api(number: u8) -> String {
+    format!("127.0.0.1:92{number:02}")
+}
 
 /// Where the imitation is, inside the host.
 const MANAGEMENT: &str = "127.0.0.1:7380";
@@ -94,6 +105,15 @@ impl Place {
     pub fn chosen() -> Self {
         if env::var_os(PROVIDER).is_some_and(|value| value == "aci") { Self::Azure } else { Self::Host }
     }
+
+    /// The region of gateways there.
+    #[must_use]
+    pub fn region(self) -> &'static str {
+        match self {
+            Self::Host => "local",
+            Self::Azure | Self::PrivateNetwork => REGION,
+        }
+    }
 }
 
 /// Ends everything that lives in the given namespace once nobody holds its standard input open. A gateway outlives the daemon
@@ -110,10 +130,29 @@ for round in 1 2 3 4 5; do
 done 2>/dev/null
 "#;
 
+/// How gateways are started instead of plainly.
+#[derive(Debug, Clone, Copy)]
+pub struct Wrapped<'a> {
+    /// A filter of `jq` that changes what they are told.
+    pub boot: &'a str,
+    /// Who has to be able to read the program, and what it is told.
+    pub user: Option<&'a str>,
+    /// A command that starts them.
+    pub by: &'a str,
+}
+
+impl Default for Wrapped<'_> {
+    fn default() -> Self {
+        Self { boot: ".", user: None, by: "" }
+    }
+}
+
 /// A world: build it first, so that it ends last.
 pub struct World {
     /// Azure, where gateways run there.
     pub azure: Option<FakeArm>,
+    /// A storage account, where gateways run in Azure.
+    pub storage: Option<Azurite>,
     /// Where the daemon runs, and gateways that are on the host or have public addresses.
     pub host: Namespace,
     /// Where gateways run that are in a private network, if they are.
@@ -187,8 +226,14 @@ impl World {
             }
             azure
         });
+        let storage = (place == Place::Azure).then(|| {
+            Azurite::start_in(&host, &directory.path().join("logs")).unwrap_or_else(|why| {
+                panic!("an end-to-end test with Azure cannot run without Azurite: {why}")
+            })
+        });
         Some(Self {
             azure,
+            storage,
             web: Web::start(&internet, at("::", 80)),
             echo: Echo::start(&internet, at(SERVER, 7)),
             echo_v6: Echo::start(&internet, at(SERVER_V6, 7)),
@@ -259,7 +304,108 @@ impl World {
         if let Some(azure) = &self.azure {
             command.env("EBB_PROVIDER", "aci").envs(azure.environment());
         }
+        if let Some(storage) = &self.storage {
+            command.env("EBB_STORE", storage.tables());
+        }
         command
+    }
+
+    /// Makes the container of the lock that daemons share.
+    ///
+    /// # Panics
+    /// When gateways do not run in Azure.
+    pub fn share_lock(&self) {
+        let url = self.storage().blob("leader");
+        let url = url.replace('?', "?restype=container&");
+        let options = ["-X", "PUT", "-H", "x-ms-version: 2021-12-02", "-H", "Content-Length: 0", "--fail"];
+        self.curl(&self.host, &[&options[..], &[&url]].concat()).success();
+    }
+
+    /// The same command line for one of several daemons, with a state directory, an API and an identity of its own. They share
+    /// the lock, the tables and the keys.
+    ///
+    /// # Panics
+    /// When gateways do not run in Azure.
+    #[must_use]
+    pub fn replica_command(&self, number: u8, arguments: &[&str]) -> Command {
+        let mut command = self.ebb_command(arguments);
+        command
+            .env("EBB_STATE", self.path(&format!("state-{number}")))
+            .env("EBB_API", replica_api(number))
+            .env("EBB_SECRETS", self.path("keys"))
+            .env("EBB_STORE", self.storage().tables_for(number))
+            .env("EBB_LOCK", self.storage().blob_for(number, "leader/lock"));
+        command
+    }
+
+    /// Has gateways started in another way; the options with which the daemon does.
+    ///
+    /// # Panics
+    /// When the world's directory cannot be written.
+    #[must_use]
+    pub fn wrap_gateways(&self, wrapped: &Wrapped<'_>) -> Vec<String> {
+        // The program lies where others may not look.
+        let program = self.path("wrapped-ebb");
+        fs::copy(&self.ebb, &program).expect("the world's directory is ours");
+        let Wrapped { boot, user, by } = *wrapped;
+        let (file, program) = (self.path("wrapped-boot.json"), program.display());
+        let (file, owner) = (file.display(), user.unwrap_or("root"));
+        // The provider `local` gives a file, Azure a variable and nothing else.
+        let run = match self.azure {
+            None => format!(
+                "jq '{boot}' \"$3\" | install -m 0400 -o {owner} /dev/stdin {file}\n\
+                 exec {by} {program} gateway run --boot {file}\n"
+            ),
+            Some(_) => format!(
+                "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nEBB_BOOT=$(printf %s \"$EBB_BOOT\" | jq -c '{boot}')\n\
+                 export EBB_BOOT\nexec {by} {program} gateway run\n"
+            ),
+        };
+        let wrapper = self.path("wrapper");
+        fs::write(&wrapper, format!("#!/bin/sh\nset -e\n{run}")).expect("the world's directory is ours");
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let wrapper = wrapper.display().to_string();
+        match &self.azure {
+            None => vec!["--gateway".to_owned(), wrapper],
+            Some(azure) => {
+                azure.run_instead(vec![wrapper]);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The storage account.
+    ///
+    /// # Panics
+    /// When gateways do not run in Azure.
+    #[must_use]
+    pub fn storage(&self) -> &Azurite {
+        self.storage.as_ref().expect("gateways run in Azure")
+    }
+
+    /// What clients are told to connect to, for a session at this port.
+    #[must_use]
+    pub fn endpoint(&self, session: &str, port: u16) -> String {
+        match self.azure {
+            Some(_) => format!("ebb-home-{session}.a1b2c3d4e5f6a7b8.{REGION}.azurecontainer.io:{port}"),
+            None => format!("{HOST}:{port}"),
+        }
+    }
+
+    /// The region in which gateways run.
+    #[must_use]
+    pub fn region(&self) -> &'static str {
+        let place = if self.azure.is_some() { Place::Azure } else { Place::Host };
+        place.region()
+    }
+
+    /// Whether this test is about the provider `local` alone. It says so, and why, where another one is used.
+    #[must_use]
+    pub fn is_about_local(&self, why: &str) -> bool {
+        if self.azure.is_some() {
+            notice(&format!("NOT FOR ACI: {why}"));
+        }
+        self.azure.is_none()
     }
 
     /// Runs a command in a namespace and waits for it. What it prints is kept, except configurations, which people ask for

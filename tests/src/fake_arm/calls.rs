@@ -81,6 +81,7 @@ pub(super) struct Calls {
     pub(super) made: Vec<Call>,
     faults: BTreeMap<Kind, VecDeque<Fault>>,
     interruption: Option<(usize, Then)>,
+    before_answer: Option<(Kind, Then)>,
 }
 
 impl Calls {
@@ -94,6 +95,15 @@ impl Calls {
 
     pub(super) fn interrupt(&mut self, number: usize, then: Then) {
         self.interruption = Some((number, then));
+    }
+
+    pub(super) fn before_answer(&mut self, kind: Kind, then: Then) {
+        self.before_answer = Some((kind, then));
+    }
+
+    /// What to do before the answer to a call of this kind goes out.
+    pub(super) fn take_before_answer(&mut self, kind: Kind) -> Option<Then> {
+        self.before_answer.take_if(|(wanted, _)| *wanted == kind).map(|(_, then)| then)
     }
 
     /// Writes a call down; what to do now, if it is the one that is waited for.

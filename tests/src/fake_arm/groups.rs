@@ -96,6 +96,10 @@ impl Groups {
         self.groups.values().find(|group| group.name() == name)
     }
 
+    pub(super) fn run_instead(&mut self, command: Vec<String>) {
+        self.image.iter_mut().for_each(|image| image.command.clone_from(&command));
+    }
+
     pub(super) fn clear(&mut self) {
         self.groups.clear();
     }
@@ -292,6 +296,10 @@ impl Group {
 
     pub(super) fn pid(&self) -> Option<Pid> {
         self.container.as_ref()?.pid()
+    }
+
+    pub(super) fn secret(&self, variable: &str) -> Option<String> {
+        self.boot.iter().find(|(name, _)| name == variable).map(|(_, value)| value.clone())
     }
 
     pub(super) fn starts(&self) -> u32 {

@@ -89,7 +89,7 @@ async fn answer(
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
     let (kind, name) = routes::kind(&asked);
-    let (answer, lost, then) = {
+    let (answer, lost, then, first) = {
         let state = &mut *shared.lock();
         let ahead = state.behaviour.ahead;
         let fault = state.calls.next_fault(kind);
@@ -104,8 +104,9 @@ async fn answer(
         let answer = if ahead == 0 { answer } else { answer.with("date", date(ahead)) };
         let lost = matches!(fault, Some(Fault::LoseRequest | Fault::LoseAnswer));
         let then = state.calls.made(Call { kind, name, status: answer.status });
-        (answer, lost, then)
+        (answer, lost, then, state.calls.take_before_answer(kind))
     };
+    first.into_iter().for_each(|first| first());
     if let Some(then) = then {
         then();
         return broken();

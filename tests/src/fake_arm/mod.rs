@@ -231,6 +231,11 @@ impl FakeArm {
         self.shared.lock().calls.interrupt(number, Box::new(then));
     }
 
+    /// Does `then` before the answer to the next call of a kind goes out, which it does afterwards.
+    pub fn before_answer(&self, kind: Kind, then: impl FnOnce() + Send + 'static) {
+        self.shared.lock().calls.before_answer(kind, Box::new(then));
+    }
+
     /// Every group there is, as a GET shows it.
     #[must_use]
     pub fn groups(&self) -> Vec<Value> {
@@ -243,6 +248,17 @@ impl FakeArm {
     pub fn place(&self, id: &str, body: &Value) {
         let state = &mut *self.shared.lock();
         state.groups.create(id, body, &Behaviour { create: Duration::ZERO, ..state.behaviour.clone() });
+    }
+
+    /// Has containers that are started from now on run another command.
+    pub fn run_instead(&self, command: Vec<String>) {
+        self.shared.lock().groups.run_instead(command);
+    }
+
+    /// What the container of a group was told in the values that Azure never shows again.
+    #[must_use]
+    pub fn secret(&self, name: &str, variable: &str) -> Option<String> {
+        self.shared.lock().groups.named(name)?.secret(variable)
     }
 
     /// Takes a group away behind everybody's back.

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use ebb_tests::azurite::Azurite;
 use ebb_tests::e2e::Output;
 use ebb_tests::fake_arm::{
     ACTIONS, Behaviour, FakeArm, IDENTITY_HEADER, LOAD_BALANCER, RESOURCE_GROUP, SUBNET, SUBSCRIPTION, TOKEN,
@@ -17,7 +18,6 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use super::azurite::Azurite;
 use super::storage::with_container;
 use super::{notice, vault};
 

@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its world is not as it says")]
 
-mod azurite;
 mod blob;
 mod doctor;
+mod fencing;
 mod measure;
-mod npm;
 mod provider;
 mod sdk;
 mod storage;
@@ -19,6 +18,8 @@ use async_trait::async_trait;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::time::{Duration, OffsetDateTime};
 use ebb::azure::{Azure, AzureSettings, Trust};
+use ebb::leadership::Leadership;
+use ebb::provider::{AciProvider, AciSettings};
 use ebb_tests::fake_arm::{FakeArm, RESOURCE_GROUP, SUBSCRIPTION, TOKEN};
 
 /// Gives out the token that the imitations know.
@@ -53,10 +54,15 @@ fn azure(management: &str) -> (Azure, AzureSettings) {
     (Azure::open_with(&settings, Trust::OfMachine, Some(Arc::new(Known))).unwrap(), settings)
 }
 
-/// The provider `aci` on an imitation.
-fn aci(fake: &FakeArm) -> ebb::provider::AciProvider {
+/// The provider `aci` on an imitation, of a daemon that shares nothing.
+fn aci(fake: &FakeArm) -> AciProvider {
+    aci_of(fake, Leadership::alone())
+}
+
+/// The same for a daemon that leads what is said.
+fn aci_of(fake: &FakeArm, leadership: Arc<Leadership>) -> AciProvider {
     let (azure, settings) = azure(&fake.url());
-    ebb::provider::AciProvider::new(&azure, ebb::provider::AciSettings::of(&settings).unwrap())
+    AciProvider::new(&azure, AciSettings::of(&settings).unwrap(), leadership)
 }
 
 #[expect(clippy::print_stderr, reason = "a test that does nothing must not look like one that passed")]

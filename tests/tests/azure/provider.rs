@@ -206,8 +206,12 @@ async fn quota_and_throttling_are_told_apart_and_nothing_is_sent_before_azure_al
 
 /// An imitation with this many gateways that somebody has made long ago.
 async fn with_gateways(number: usize) -> (FakeArm, Vec<String>) {
-    let fake =
-        FakeArm::on_loopback(Behaviour { create: Duration::ZERO, quota: number, ..Behaviour::default() });
+    let fake = FakeArm::on_loopback(Behaviour {
+        create: Duration::ZERO,
+        quota: number,
+        page: 500,
+        ..Behaviour::default()
+    });
     aci(&fake).create(&spec("s0", "eastus2", "r"), &boot(41820)).await.unwrap();
     let first = fake.groups()[0].clone();
     let id = first["id"].as_str().unwrap().to_owned();
@@ -236,7 +240,45 @@ async fn calls_at_rest(gateways: usize, looks: usize) -> (usize, usize) {
 }
 
 #[tokio::test]
+async fn a_storm_of_throttling_makes_no_storm_of_requests() {
+    let fake = FakeArm::on_loopback(Behaviour::default());
+    let provider = std::sync::Arc::new(aci(&fake));
+    for _ in 0..100 {
+        for kind in [Kind::Put, Kind::Get, Kind::List, Kind::Delete] {
+            fake.fail(kind, Fault::Refuse { status: 429, code: "TooManyRequests", retry_after: Some(60) });
+        }
+    }
+    // A hundred sessions, each of which tries again at once and as often as it can.
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..100 {
+        let provider = std::sync::Arc::clone(&provider);
+        tasks.spawn(async move {
+            let session = format!("s{number}");
+            for _ in 0..20 {
+                let spec = spec(&session, "eastus2", "r");
+                for refused in [
+                    provider.create(&spec, &boot(41820)).await.unwrap_err(),
+                    provider.delete(&spec.name, &spec.run).await.unwrap_err(),
+                    provider.list(&scope(&[&session])).await.unwrap_err(),
+                ] {
+                    assert!(
+                        matches!(refused.class, Class::Throttled { retry_after_seconds: 1..=60 }),
+                        "{refused}"
+                    );
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    // Those that were on their way before the first answer arrived; the bucket of reads holds 250.
+    let calls = fake.calls().into_iter().filter(|call| call.kind != Kind::Token).count();
+    assert!((1..=250).contains(&calls), "6,000 attempts made {calls} requests");
+}
+
+#[tokio::test]
 async fn at_rest_a_look_costs_one_call_a_page_and_no_write() {
     assert_eq!(calls_at_rest(3, 100).await, (100, 3), "the first look is a thorough one");
-    assert_eq!(calls_at_rest(1000, 10).await, (100, 0), "ten pages");
+    assert_eq!(calls_at_rest(1000, 100).await, (200, 0), "two pages");
 }

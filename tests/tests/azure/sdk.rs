@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use ebb_tests::fake_arm::{Behaviour, FakeArm, Kind, RESOURCE_GROUP, SUBSCRIPTION};
 
-use super::{notice, npm};
+use super::notice;
+use ebb_tests::npm;
 
 const SCRIPT: &str = r#"
 const { ContainerInstanceManagementClient } = require("@azure/arm-containerinstance");

@@ -2,12 +2,13 @@
 
 use ebb::azure::lease::BlobLock;
 use ebb::azure::storage::{Storage, header};
+use ebb::leadership::Shard;
 use ebb::source::{BlobSource, Source};
 
 use azure_core::http::Method;
 
-use super::azurite::Azurite;
 use super::{azure, notice};
+use ebb_tests::azurite::Azurite;
 
 fn storage(url: &str) -> Storage {
     Storage::open(&azure("https://unused.example").0, "EBB_LOCK", url).unwrap()
@@ -35,14 +36,40 @@ async fn of_two_daemons_one_leads_and_every_leader_has_a_higher_epoch() {
     };
     with_container(&azurite, "leader").await;
     let lock = || BlobLock::new(storage(&azurite.blob("leader/lock")));
-    assert!(lock().try_acquire().await.unwrap().is_none(), "the blob had to be made first");
     let first = lock().try_acquire().await.unwrap().unwrap();
-    assert!(first.holds());
+    first.fence().check().unwrap();
     assert!(lock().try_acquire().await.unwrap().is_none(), "it is held");
-    let epoch = first.epoch();
     first.release().await;
+    assert!(first.fence().check().is_err(), "what was given back is not used any more");
     let second = lock().try_acquire().await.unwrap().unwrap();
-    assert_eq!((epoch, second.epoch()), (1, 2));
+    assert_eq!(second.fence().epoch(), first.fence().epoch() + 1);
+
+    // Somebody deletes the blob; the tables remember the epoch.
+    second.release().await;
+    let blob = storage(&azurite.blob("leader/lock"));
+    assert_eq!(blob.send(blob.request(Method::Delete, "", &[])).await.unwrap().status, 202);
+    let third = lock().try_acquire().await.unwrap().unwrap();
+    assert!(third.fence().epoch() >= first.fence().epoch(), "a new lock does not begin anew");
+}
+
+#[tokio::test]
+async fn daemons_that_divide_the_sessions_in_different_ways_never_lead_at_once() {
+    let azurite = match Azurite::start() {
+        Ok(azurite) => azurite,
+        Err(why) => return notice(&why),
+    };
+    with_container(&azurite, "leader").await;
+    let first = storage(&azurite.blob("leader/lock"));
+    let lock = |shard, count| BlobLock::of_shard(&first, Shard(shard), count);
+    let second_of_four = lock(1, 4).try_acquire().await.unwrap().unwrap();
+    assert!(lock(0, 1).try_acquire().await.unwrap().is_none());
+    assert!(lock(0, 2).try_acquire().await.unwrap().is_none());
+    let first_of_four = lock(0, 4).try_acquire().await.unwrap().unwrap();
+    assert_eq!(first_of_four.fence().shard(), Shard(0));
+    second_of_four.release().await;
+    assert!(lock(1, 2).try_acquire().await.unwrap().is_none());
+    first_of_four.release().await;
+    assert!(lock(1, 2).try_acquire().await.unwrap().is_some());
 }
 
 #[tokio::test]

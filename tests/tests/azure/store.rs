@@ -1,6 +1,7 @@
 //! What every store promises, on redb and on tables.
 
 use ebb::azure::tables::{Change, Entity, TableError, Tables};
+use ebb::leadership::Leadership;
 use ebb::source::Provenance;
 use ebb::store::{Accepted, NoteQuery, PlanSummary, RedbStore, Store, StoreError, TablesStore, Version};
 use ebb_core::names::Hash;
@@ -10,18 +11,18 @@ use ebb_core::record::Record;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::azurite::Azurite;
 use super::{azure, notice};
+use ebb_tests::azurite::Azurite;
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
 }
 
-fn record(session: &str) -> Record {
+pub(crate) fn record(session: &str) -> Record {
     Record::new(&session.parse().unwrap(), Hash::of(&"spec"), None, now())
 }
 
-fn note(session: &str, at: Timestamp, message: &str) -> Note {
+pub(crate) fn note(session: &str, at: Timestamp, message: &str) -> Note {
     Note {
         at,
         kind: NoteKind::ProvisionFailure,
@@ -121,7 +122,8 @@ async fn tables_keep_a_store_s_promises() {
         Err(why) => return notice(&why),
     };
     let tables = || Tables::open(&azure("https://unused.example").0, "EBB_STORE", &azurite.tables()).unwrap();
-    keeps_its_promises(&TablesStore::new(tables()), &TablesStore::new(tables())).await;
+    let store = || TablesStore::new(tables(), Leadership::alone());
+    keeps_its_promises(&store(), &store()).await;
     a_batch_is_all_or_nothing(&tables()).await;
 }
 

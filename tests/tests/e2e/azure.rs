@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ebb_core::state::{Rest, State, StateName};
+use ebb_tests::azurite::Azurite;
 use ebb_tests::e2e::client::config;
 use ebb_tests::e2e::daemon::write_document;
 use ebb_tests::e2e::process::lives;
@@ -145,6 +146,112 @@ fn what_is_not_ebb_s_is_never_touched_even_under_ebb_s_name() {
     });
     assert_eq!(azure.groups().len(), 1);
     assert_eq!((azure.count(Kind::Put), azure.count(Kind::Delete)), (0, 0));
+}
+
+#[test]
+fn while_its_tunnel_is_closed_a_gateway_s_log_tells_of_its_use_and_the_disagreement_is_shown() {
+    let Some(world) = world() else { return };
+    let azure = azure(&world);
+    let daemon = Daemon::with_document(&world, &home(&["alice"], "idleTimeout: 1h"));
+    daemon.await_state("home", StateName::Active, SOON);
+    let alice = Client::connected(&world, 1, "alice", "home");
+    assert!(alice.pings(SERVER));
+    assert_eq!(azure.count(Kind::Logs), 0, "a log is read only where it is needed");
+
+    // What the daemon itself sends to the gateway is lost; what users send comes from elsewhere.
+    let nft = |words: &str| {
+        let mut command = std::process::Command::new("nft");
+        command.args(words.split(' '));
+        world.run(&world.host, command).success();
+    };
+    nft("add table inet between");
+    nft("add chain inet between out { type filter hook output priority 0 ; }");
+    nft("add rule inet between out udp dport 41820 drop");
+    let stale = Duration::try_from(ebb_core::idle::STALE_AFTER).unwrap();
+    // A gateway writes a line a minute.
+    let view = daemon.await_session("home", "is known by its log", stale + SOON * 2, |view| {
+        view.conditions.iter().any(|condition| condition.reason == "TunnelUnreachable")
+    });
+    assert!(azure.count(Kind::Logs) >= 1);
+    let known = view.conditions.iter().find(|condition| condition.kind.as_str() == "TelemetryKnown").unwrap();
+    assert_eq!((view.state_name(), known.reason.as_str()), (StateName::Active, "Fresh"), "{view:?}");
+    let disagrees = view.conditions.iter().find(|condition| condition.kind.as_str() == "EvidenceAgrees");
+    assert!(disagrees.unwrap().message.contains("drops UDP"), "{disagrees:?}");
+    assert!(alice.pings(SERVER), "users have noticed nothing");
+
+    nft("delete table inet between");
+    daemon.await_session("home", "is known by its tunnel again", SOON, |view| {
+        view.conditions.iter().all(|condition| condition.kind.as_str() != "EvidenceAgrees")
+    });
+    assert_eq!((azure.count(Kind::Put), azure.count(Kind::Delete)), (1, 0));
+}
+
+#[test]
+fn a_hundred_passes_at_rest_cost_a_listing_each_and_write_nothing() {
+    let Some(world) = world() else { return };
+    let azure = azure(&world);
+    let users: String = (0..3).map(|n| format!("  - name: user{n}\n")).collect();
+    let session = |n| format!("  - {{ name: s{n}, users: [user{n}], region: eastus2, idleTimeout: 1h }}\n");
+    let sessions: String = (0..3).map(session).collect();
+    let document = format!("version: 1\ndeployment: home\nusers:\n{users}sessions:\n{sessions}");
+    let daemon = Daemon::with_document(&world, &document);
+    (0..3).for_each(|n| drop(daemon.await_state(&format!("s{n}"), StateName::Active, SOON)));
+    // What follows a creation is looked at one by one for as long as listings may be from before it.
+    let quiet = || {
+        let written = world.storage().requests_of(0).iter().filter(|r| Azurite::is_write(r)).count();
+        let count = |kind| azure.count(kind);
+        (
+            written,
+            count(Kind::Get),
+            count(Kind::Put),
+            count(Kind::Patch),
+            count(Kind::Delete),
+            count(Kind::Post),
+        )
+    };
+    let mut before = quiet();
+    eventually("all is at rest", SOON * 2, || {
+        world.ebb(&["reconcile", "--wait"]).success();
+        let (now, then) = (quiet(), before);
+        before = now;
+        if now == then { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    let listings = azure.count(Kind::List);
+    for _ in 0..100 {
+        world.ebb(&["reconcile", "--wait"]).success();
+    }
+    assert_eq!(quiet(), before, "{:?}", world.storage().requests_of(0));
+    let listings = azure.count(Kind::List) - listings;
+    assert!(
+        (100..=102).contains(&listings),
+        "one for each, and those that are due without a reason: {listings}"
+    );
+}
+
+#[test]
+fn a_group_that_survives_its_delete_is_deleted_again() {
+    let Some(world) = world() else { return };
+    let azure = azure(&world);
+    azure.survive(1);
+    let daemon = Daemon::with_document(&world, &home(&["alice"], ""));
+    daemon.await_state("home", StateName::Active, SOON);
+    daemon.edit(&nothing());
+    // The first delete is said to have succeeded. It is not believed before the group is gone.
+    eventually("it was deleted once", SOON, || match azure.count(Kind::Delete) {
+        1 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    assert_eq!(azure.groups().len(), 1);
+    let recheck = Duration::try_from(ebb_core::plan::DELETE_RECHECK).unwrap();
+    eventually("there is no group", recheck + SOON * 2, || match azure.groups().as_slice() {
+        [] => Ok(()),
+        groups => Err(format!("{groups:?}")),
+    });
+    eventually("the session is forgotten", SOON, || match daemon.session("home") {
+        None => Ok(()),
+        Some(view) => Err(format!("{view:?}")),
+    });
+    assert_eq!((azure.count(Kind::Delete), azure.count(Kind::Put)), (2, 1));
 }
 
 /// Waits as the caller says, and starts the daemon again whenever it has died.

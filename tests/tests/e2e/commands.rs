@@ -34,7 +34,7 @@ fn every_command_speaks_json() {
     let revision = status["revision"].as_str().unwrap();
     assert_eq!(json(&world, &["approve", revision], 0)["approved"], revision);
     let config = json(&world, &["config", "alice@home"], 0);
-    assert!(config.to_string().contains("198.51.100.1:41820"));
+    assert!(config.to_string().contains(&world.endpoint("home", 41820)));
 
     let bad = world.path("bad.yaml");
     fs::write(&bad, home(&["alice"], "port: 51820")).unwrap();

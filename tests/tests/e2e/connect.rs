@@ -7,7 +7,7 @@ use ebb_core::state::{Rest, State, StateName};
 use ebb_tests::e2e::daemon::SOON;
 use ebb_tests::e2e::process::Process;
 use ebb_tests::e2e::server::{PAGE, Web};
-use ebb_tests::e2e::world::{HOST_OUTSIDE, METADATA, PRIVATE, SERVER, SERVER_V6};
+use ebb_tests::e2e::world::{HOST, HOST_OUTSIDE, METADATA, PRIVATE, SERVER, SERVER_V6};
 use ebb_tests::e2e::{Daemon, Download, Output, World};
 
 use crate::{home, world};
@@ -46,9 +46,8 @@ fn pages_come_through_both_proxies_of_a_session_that_was_parked() {
     let connect = connect(&world);
     let said = connect.log();
     let mut rest = said.as_str();
-    for progress in
-        ["home: ", "home: active", "alice@home: connected to 198.51.100.1:41820", "socks5h://", "http://"]
-    {
+    let connected = format!("alice@home: connected to {HOST}:41820");
+    for progress in ["home: ", "home: active", &connected, "socks5h://", "http://"] {
         let at = rest.find(progress).unwrap_or_else(|| panic!("{progress} is missing in\n{said}"));
         rest = &rest[at + progress.len()..];
     }

@@ -1,14 +1,12 @@
 //! Processes that die, and what does not die with them.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use ebb_core::state::{Rest, State, StateName};
 use ebb_tests::e2e::client::config;
-use ebb_tests::e2e::daemon::{SOON, gateway_home};
+use ebb_tests::e2e::daemon::{SOON, last_words};
 use ebb_tests::e2e::process::lives;
-use ebb_tests::e2e::world::SERVER;
+use ebb_tests::e2e::world::{SERVER, Wrapped};
 use ebb_tests::e2e::{Client, Daemon, Download, eventually};
 use nix::sys::signal::{Signal, kill};
 
@@ -58,9 +56,9 @@ fn a_killed_gateway_is_replaced_under_the_same_key_port_and_addresses() {
     kill(gateway, Signal::SIGKILL).unwrap();
     eventually("there is another gateway", SOON, || {
         let view = daemon.session("home").unwrap();
-        let text = fs::read_to_string(gateway_home(&world, "home").join("pid")).unwrap_or_default();
-        let replaced = view.state_name() == StateName::Active && text != gateway.to_string();
-        if replaced { Ok(()) } else { Err(format!("{text}: {}", view.because.join("; "))) }
+        let other = daemon.try_gateway("home").filter(|other| *other != gateway);
+        let replaced = view.state_name() == StateName::Active && other.is_some();
+        if replaced { Ok(()) } else { Err(format!("{other:?}: {}", view.because.join("; "))) }
     });
     assert_eq!(config(&world, "alice", "home"), file);
     alice.await_reach(SERVER);
@@ -93,15 +91,9 @@ const LEASE: u64 = 20;
 #[test]
 fn a_gateway_without_daemon_and_users_ends_itself_when_its_lease_is_over() {
     let Some(world) = world() else { return };
-    let wrapper = world.path("short-lease");
-    let ebb = world.ebb_program().display();
-    let script = format!(
-        "#!/bin/sh\nset -e\numask 077\njq '.leaseSeconds = {LEASE}' \"$3\" > \"$3.short\"\nmv \"$3.short\" \"$3\"\n\
-         exec {ebb} gateway \"$@\"\n"
-    );
-    fs::write(&wrapper, script).unwrap();
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
-    let options = ["--gateway", &wrapper.display().to_string()];
+    let wrapped = Wrapped { boot: &format!(".leaseSeconds = {LEASE}"), ..Wrapped::default() };
+    let options = world.wrap_gateways(&wrapped);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
     ebb_tests::e2e::daemon::write_document(&world, &home(&["alice"], ""));
     let mut daemon = Daemon::start(&world, &options);
     daemon.await_state("home", StateName::Active, SOON);
@@ -112,8 +104,8 @@ fn a_gateway_without_daemon_and_users_ends_itself_when_its_lease_is_over() {
     eventually("the gateway ends", Duration::from_secs(LEASE) + SOON, || {
         if lives(gateway) { Err("it lives".to_owned()) } else { Ok(()) }
     });
-    let words = fs::read_to_string(gateway_home(&world, "home").join("ended")).unwrap();
-    assert!(words.starts_with("0 ended: neither the daemon nor a user"), "{words}");
+    let (status, words) = last_words(&world, "home");
+    assert!(status == 0 && words.contains("ended: neither the daemon nor a user"), "{status}: {words}");
 
     let daemon = Daemon::start(&world, &options);
     let wanted = State::Parked { why: Rest::LeaseEnded };

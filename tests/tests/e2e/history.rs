@@ -1,8 +1,11 @@
 //! Documents that were in force, and what people do with them.
 
+use ebb::store::{RedbStore, Store as _};
+use ebb_core::note::{Note, NoteKind, Outcome};
 use ebb_core::state::StateName;
 use ebb_tests::e2e::daemon::{SOON, write_document};
-use ebb_tests::e2e::{Daemon, Output, World, eventually};
+use ebb_tests::e2e::wait::wall_clock;
+use ebb_tests::e2e::{Daemon, Output, Place, World, eventually};
 
 use crate::{home, world};
 
@@ -186,4 +189,30 @@ fn a_merge_can_be_planned_without_a_daemon() {
     }
     assert!(world.ebb(&["plan", &broken, "--from", &base]).failure(2).stderr.contains("reserve"));
     assert!(!world.path("state").exists(), "a plan of files leaves nothing behind");
+}
+
+#[test]
+fn history_older_than_five_days_is_removed() {
+    let Some(world) = World::build_in(Place::Host, env!("CARGO_BIN_EXE_ebb-under-test")) else { return };
+    let state = world.path("state");
+    std::fs::create_dir(&state).unwrap();
+    let note = |days: i64, message: &str| Note {
+        at: wall_clock() - jiff::SignedDuration::from_hours(24 * days),
+        kind: NoteKind::ProvisionFailure,
+        outcome: Outcome::Failure,
+        session: Some("home".parse().unwrap()),
+        run: None,
+        user: None,
+        message: message.to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let store = RedbStore::open(&state.join("store.redb")).unwrap();
+    runtime.block_on(store.append(&[note(6, "six days ago"), note(4, "four days ago")])).unwrap();
+    drop(store);
+    let daemon = Daemon::with_document(&world, &home(&["alice"], ""));
+    eventually("what is old is gone", SOON, || {
+        let told: Vec<_> = daemon.events("home").into_iter().map(|note| note.message).collect();
+        assert!(told.iter().any(|message| message == "four days ago"), "{told:?}");
+        if told.iter().any(|message| message == "six days ago") { Err(format!("{told:?}")) } else { Ok(()) }
+    });
 }

@@ -43,7 +43,7 @@ fn a_silent_client_s_session_ebbs_away_and_a_start_brings_it_back_for_the_same_c
 
     parked(&daemon, &Rest::Idle);
     assert!(!lives(gateway), "nothing is left to pay for");
-    assert!(!ebb_tests::e2e::daemon::gateway_home(&world, "home").exists());
+    assert!(!daemon.has_gateway("home"));
     let told = ["vpn.idle.detected", "vpn.auto.shutdown", "vpn.stop.success"];
     assert!(kinds(&daemon).ends_with(&told.map(str::to_owned)), "{:?}", kinds(&daemon));
     assert_eq!(config(&world, "alice", "home"), file, "the file can be had while the session rests");

@@ -22,11 +22,12 @@ mod secrets;
 mod sources;
 mod statuses;
 mod tags;
+mod takeover;
 mod traffic;
 mod vnet;
 mod webhook;
 
-use ebb_tests::e2e::World;
+use ebb_tests::e2e::{Place, World};
 
 /// A world with the program under test.
 fn world() -> Option<World> {
@@ -40,6 +41,7 @@ fn home(users: &[&str], lines: &str) -> String {
     let users = users.join(", ");
     format!(
         "version: 1\ndeployment: home\nusers:\n{declared}sessions:\n  - name: home\n    users: [{users}]\n    \
-         region: local\n{lines}"
+         region: {}\n{lines}",
+        Place::chosen().region()
     )
 }

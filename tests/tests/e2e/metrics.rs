@@ -42,7 +42,8 @@ fn check(world: &World, text: &str) {
 #[test]
 fn the_metrics_are_well_formed_and_tell_the_truth() {
     let Some(world) = world() else { return };
-    let second = "  - { name: work, users: [bob], region: local, port: 41821 }\n";
+    let region = world.region();
+    let second = &format!("  - {{ name: work, users: [bob], region: {region}, port: 41821 }}\n");
     let document = home(&["alice"], "").replace("sessions:\n", "  - name: bob\nsessions:\n") + second;
     let daemon = Daemon::with_document(&world, &document);
     daemon.await_state("home", StateName::Active, SOON);
@@ -64,8 +65,8 @@ fn the_metrics_are_well_formed_and_tell_the_truth() {
         assert!(!samples(&text, name, &[]).is_empty(), "{name} is missing");
     }
     let key = daemon.session("home").unwrap().users[0].public_key.unwrap().to_string();
-    let set_a =
-        ["interface=\"home\"", "session=\"home\"", "region=\"local\"", "allowed_ips=\"10.8.0.2/32,", &key];
+    let region = format!("region=\"{region}\"");
+    let set_a = ["interface=\"home\"", "session=\"home\"", &region, "allowed_ips=\"10.8.0.2/32,", &key];
     let set_b = ["device=\"home\"", &key];
     let one = |name: &str, labels: &[&str]| match samples(&text, name, labels).as_slice() {
         [value] => *value,
@@ -89,6 +90,8 @@ fn the_metrics_are_well_formed_and_tell_the_truth() {
     assert_eq!(one("ebb_sessions", &["state=\"active\""]), 2.0);
     assert_eq!(one("ebb_session_state", &["session=\"home\"", "state=\"active\""]), 1.0);
     assert_eq!(one("ebb_desired_rejected", &[]), 0.0);
+    assert_eq!((one("ebb_leader", &[]), one("ebb_shards", &[]), one("ebb_strays", &[])), (1.0, 1.0, 0.0));
+    assert_eq!((one("ebb_store_available", &[]), one("ebb_shard_led", &["shard=\"0\""])), (1.0, 1.0));
     assert!(one("ebb_reconcile_total", &[]) >= 5.0);
     assert!(text.ends_with('\n') && !text.contains("172.31."), "where people are is nobody's business");
 

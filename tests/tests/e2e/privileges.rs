@@ -1,11 +1,10 @@
 //! The gateway needs no privilege.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use ebb_core::state::StateName;
 use ebb_tests::e2e::daemon::SOON;
-use ebb_tests::e2e::world::{SERVER, SERVER_V6};
+use ebb_tests::e2e::world::{SERVER, SERVER_V6, Wrapped};
 use ebb_tests::e2e::{Client, Daemon, Download};
 
 use crate::{home, world};
@@ -15,18 +14,10 @@ const DROP: &str = "setpriv --reuid nobody --regid nogroup --clear-groups --boun
 #[test]
 fn a_gateway_without_any_privilege_carries_everything() {
     let Some(world) = world() else { return };
-    // Nobody must be able to read the program and the boot file, and neither need lie where nobody may look.
-    let (program, boot) = (world.path("ebb"), world.path("boot.json"));
-    fs::copy(world.ebb_program(), &program).unwrap();
-    let wrapper = world.path("unprivileged");
-    let (program, boot) = (program.display(), boot.display());
-    let script = format!(
-        "#!/bin/sh\nset -e\ninstall -m 0400 -o nobody \"$3\" {boot}\nexec {DROP} {program} gateway run --boot {boot}\n"
-    );
-    fs::write(&wrapper, script).unwrap();
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let options = world.wrap_gateways(&Wrapped { user: Some("nobody"), by: DROP, ..Wrapped::default() });
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
     ebb_tests::e2e::daemon::write_document(&world, &home(&["alice"], ""));
-    let daemon = Daemon::start(&world, &["--gateway", &wrapper.display().to_string()]);
+    let daemon = Daemon::start(&world, &options);
     daemon.await_state("home", StateName::Active, SOON);
 
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.gateway("home"))).unwrap();

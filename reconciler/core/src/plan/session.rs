@@ -154,6 +154,7 @@ impl<'a> Draft<'a> {
             wanted_since: self.record.wanted_since,
             asked_at: self.record.wanted_since.max(self.record.asked_at),
             ready: !self.in_flight && (self.changed || !backing_off),
+            in_flight: self.in_flight,
             position: self.position,
         }
     }

@@ -21,6 +21,7 @@ use serde_json::Value;
 use self::budget::{Budget, Kind};
 use super::{Answer, Client};
 use crate::clock;
+use crate::leadership::Fence;
 
 pub use error::{Code, Refusal};
 pub use group::ContainerGroup;
@@ -42,6 +43,7 @@ pub struct Arm {
     client: Client,
     management: Url,
     budget: Arc<Budget>,
+    fence: Option<Fence>,
 }
 
 #[derive(Deserialize)]
@@ -66,7 +68,13 @@ struct Call<'a> {
 
 impl Arm {
     pub(super) fn new(client: Client, management: Url) -> Self {
-        Self { client, management, budget: Arc::default() }
+        Self { client, management, budget: Arc::default(), fence: None }
+    }
+
+    /// The same client for changes that only the holder of this fence may make: once it is closed, nothing but questions is sent.
+    #[must_use]
+    pub fn behind(&self, fence: Fence) -> Self {
+        Self { fence: Some(fence), ..self.clone() }
     }
 
     /// All container groups of a resource group, without `instanceView`, which only [`Arm::group`] has.
@@ -271,7 +279,15 @@ impl Arm {
         if let Some(etag) = call.etag {
             request.insert_header(IF_MATCH, etag.to_owned());
         }
-        let answer = self.client.send(request).await.map_err(|error| {
+        let sending = self.client.send(request);
+        let sent = match self.fence.as_ref().filter(|_| kind != Kind::Read) {
+            Some(fence) => fence
+                .guard(sending)
+                .await
+                .map_err(|deposed| Failure::new(Class::Transient, format!("cannot {what}: {deposed}")))?,
+            None => sending.await,
+        };
+        let answer = sent.map_err(|error| {
             let failure = Failure::from(error);
             Failure { message: format!("cannot {what}: {}", failure.message), ..failure }
         })?;

@@ -9,6 +9,7 @@ use ebb_wire::{DAEMON_ADDRESS, PrivateKey, PublicKey};
 use super::super::api::Api;
 use super::super::args::Daemon;
 use super::{Finding, Patient};
+use crate::leadership::Leadership;
 use crate::secrets::SecretName;
 use crate::setup;
 use crate::tunnel::Tunnel;
@@ -82,7 +83,7 @@ async fn targets(patient: &Patient<'_>) -> Result<Option<Targets>, super::super:
     let (settings, secrets) = (patient.settings, patient.settings.secrets(&state)?);
     let Some(key) = secrets.get(&SecretName::Control).await? else { return Ok(None) };
     let mut targets = Vec::new();
-    for (record, _) in settings.store(&state)?.records().await? {
+    for (record, _) in settings.store(&state, &Leadership::alone())?.records().await? {
         let Some(endpoint) = record.endpoint.filter(|_| record.state.name().is_up()) else { continue };
         if let Some(gateway) = secrets.get(&SecretName::Gateway(record.session.clone())).await? {
             targets.push((record.session.to_string(), endpoint, gateway.public()));

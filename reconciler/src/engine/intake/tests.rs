@@ -12,6 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::*;
 use crate::deployment;
 use crate::engine::Snapshot;
+use crate::leadership::{Leadership, Shard};
 use crate::metrics::Counters;
 use crate::provider::{LocalProvider, LocalSettings};
 use crate::secrets::FileSecrets;
@@ -44,6 +45,7 @@ impl World {
             store: Arc::new(RedbStore::open(&path("store.redb")).unwrap()),
             secrets: Arc::new(FileSecrets::open(&path("secrets")).unwrap()),
             lease: Duration::from_secs(900),
+            leadership: Leadership::alone(),
             counters: Counters::new(),
         };
         let mut world = Self { intake: Intake::open(&parts).await.unwrap(), parts, _directory: directory };
@@ -71,6 +73,8 @@ impl World {
             approved: None,
             report: None,
             store_error: None,
+            shards: 1,
+            led: vec![Shard::FIRST],
         }
     }
 

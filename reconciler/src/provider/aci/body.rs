@@ -7,6 +7,7 @@ use ebb_wire::Boot;
 use serde_json::{Value, json};
 
 use super::{AciSettings, CONTAINER, observe};
+use crate::leadership::Fence;
 
 /// The gateway's program in its image.
 const PROGRAM: &str = "/ebb-gateway";
@@ -19,7 +20,12 @@ const LONGEST_TAG: usize = 256;
 const BUFFERS: f64 = 0.25;
 
 /// The body of the PUT. It holds the gateway's private key, in a value that Azure does not give out again.
-pub(super) fn of(spec: &GatewaySpec, boot: &Boot, settings: &AciSettings) -> Result<Value, Failure> {
+pub(super) fn of(
+    spec: &GatewaySpec,
+    boot: &Boot,
+    settings: &AciSettings,
+    fence: &Fence,
+) -> Result<Value, Failure> {
     let template = &spec.template;
     let refuse = |why: String| Failure::new(Class::Stalled, format!("cannot create {}: {why}", spec.name));
     if template.region == "local" {
@@ -41,7 +47,7 @@ pub(super) fn of(spec: &GatewaySpec, boot: &Boot, settings: &AciSettings) -> Res
     let health = json!([PROGRAM, "health", "--port", template.port.to_string()]);
     let mut body = json!({
         "location": template.region,
-        "tags": tags(spec, settings),
+        "tags": tags(spec, settings, fence),
         "properties": {
             "sku": "Standard",
             "osType": "Linux",
@@ -102,7 +108,7 @@ pub(super) fn of(spec: &GatewaySpec, boot: &Boot, settings: &AciSettings) -> Res
     Ok(body)
 }
 
-fn tags(spec: &GatewaySpec, settings: &AciSettings) -> Value {
+fn tags(spec: &GatewaySpec, settings: &AciSettings, fence: &Fence) -> Value {
     let mut tags = json!({
         observe::DEPLOYMENT: spec.deployment.as_str(),
         observe::SESSION: spec.session.as_str(),
@@ -111,6 +117,10 @@ fn tags(spec: &GatewaySpec, settings: &AciSettings) -> Value {
         observe::HASH: spec.hash.as_str(),
         observe::PORT: spec.template.port.to_string(),
     });
+    if fence.epoch() > 0 {
+        // For people: which leader has made it.
+        tags[observe::EPOCH] = json!(format!("{}.{}", fence.shard(), fence.epoch()));
+    }
     for (name, value) in &settings.tags {
         tags[name.as_str()] = json!(value);
     }
@@ -173,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_private_key_is_in_the_one_value_that_azure_never_gives_out_again() {
-        let mut body = of(&spec(|_| {}), &boot(), &settings()).unwrap();
+        let mut body = of(&spec(|_| {}), &boot(), &settings(), &Fence::open()).unwrap();
         let key = boot().private_key.reveal();
         let variable = &mut body["properties"]["containers"][0]["properties"]["environmentVariables"][0];
         assert!(variable["secureValue"].as_str().unwrap().contains(key.as_str()));
@@ -183,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_container_listens_on_the_published_port_and_the_name_is_kept() {
-        let body = of(&spec(|_| {}), &boot(), &settings()).unwrap();
+        let body = of(&spec(|_| {}), &boot(), &settings(), &Fence::open()).unwrap();
         let properties = &body["properties"];
         assert_eq!(properties["ipAddress"]["ports"], properties["containers"][0]["properties"]["ports"]);
         assert_eq!(properties["ipAddress"]["dnsNameLabel"], "ebb-home-alice");
@@ -194,7 +204,8 @@ mod tests {
 
     #[test]
     fn what_cannot_work_in_azure_is_refused_before_azure_is_asked() {
-        let refused = |change: fn(&mut Session)| of(&spec(change), &boot(), &settings()).unwrap_err();
+        let refused =
+            |change: fn(&mut Session)| of(&spec(change), &boot(), &settings(), &Fence::open()).unwrap_err();
         let local = refused(|session| session.region = "local".into());
         assert!(local.class == Class::Stalled && local.message.contains("region: local"), "{local}");
         let reserved = refused(|session| session.port = 51820);
@@ -206,7 +217,7 @@ mod tests {
         let (subnet, balancer) = ("/s/subnets/n".to_owned(), "/s/loadBalancers/lb".to_owned());
         let vnet = |load_balancer| {
             let network = Network::Vnet { subnet: subnet.clone(), load_balancer };
-            of(&spec(|session| session.network = network), &boot(), &settings())
+            of(&spec(|session| session.network = network), &boot(), &settings(), &Fence::open())
         };
         let body = vnet(Some(balancer.clone())).unwrap();
         let properties = &body["properties"];

@@ -23,6 +23,7 @@ use super::balancer::{self, Front, Wanted};
 use super::observe::Mark;
 use crate::azure::arm::NETWORK_API_VERSION;
 use crate::clock;
+use crate::leadership::{Fence, Shard};
 
 /// How often the address of a load balancer is looked up. It is fixed for as long as the load balancer has it.
 const ADDRESS_HOLDS: Duration = Duration::from_mins(10);
@@ -164,12 +165,13 @@ impl AciProvider {
     pub(super) async fn tend_load_balancers(&self, scope: &Scope, observed: &mut Observed) {
         let _turn = self.ingress.writing.lock().await;
         let all: Vec<Seen> = self.ingress.seen().values().flatten().cloned().collect();
-        for seen in all {
-            let wanted = self.wanted(&seen.id, scope, observed);
-            if let Err(failure) = self.write(&seen, &scope.deployment, &wanted).await {
-                tracing::warn!("{failure}");
-                let led = wanted.into_iter().filter(|(_, wanted)| matches!(wanted, Wanted::Leads(_)));
-                observed.blocked.extend(led.map(|(session, _)| (session, failure.clone())));
+        for mut seen in all {
+            for (fence, wanted) in self.by_leader(self.wanted(&seen.id, scope, observed)) {
+                if let Err(failure) = self.write(&mut seen, &scope.deployment, &wanted, fence).await {
+                    tracing::warn!("{failure}");
+                    let led = wanted.into_iter().filter(|(_, wanted)| matches!(wanted, Wanted::Leads(_)));
+                    observed.blocked.extend(led.map(|(session, _)| (session, failure.clone())));
+                }
             }
         }
         self.connect(scope, observed);
@@ -177,6 +179,17 @@ impl AciProvider {
             let gateway = observed.gateways.get(&GatewayName::new(&scope.deployment, session));
             gateway.is_some_and(|gateway| gateway.endpoint.is_none())
         });
+    }
+
+    /// The same by the right to it; what another daemon leads is that one's business.
+    fn by_leader<T>(&self, wanted: BTreeMap<SessionName, T>) -> Vec<(Fence, BTreeMap<SessionName, T>)> {
+        let mut shards: BTreeMap<Shard, (Fence, BTreeMap<_, _>)> = BTreeMap::new();
+        for (session, wanted) in wanted {
+            let Ok(fence) = self.leadership.fence(&session) else { continue };
+            let (_, led) = shards.entry(fence.shard()).or_insert_with(|| (fence, BTreeMap::new()));
+            led.insert(session, wanted);
+        }
+        shards.into_values().collect()
     }
 
     /// What the load balancer should have for the sessions about which that is known.
@@ -206,11 +219,11 @@ impl AciProvider {
     }
 
     /// Takes away what a load balancer has for a gateway that is about to go.
-    pub(super) async fn disconnect(&self, id: &str, mark: &Mark) {
+    pub(super) async fn disconnect(&self, id: &str, mark: &Mark, fence: Fence) {
         let _turn = self.ingress.writing.lock().await;
         let wanted = [(mark.session.clone(), Wanted::Nothing)].into();
         let done = match self.read_load_balancer(id).await {
-            Ok(seen) => self.write(&seen, &mark.deployment, &wanted).await,
+            Ok(mut seen) => self.write(&mut seen, &mark.deployment, &wanted, fence).await,
             Err(failure) => Err(failure),
         };
         if let Err(failure) = done {
@@ -221,28 +234,29 @@ impl AciProvider {
     /// Makes a load balancer as it should be for these sessions. Whoever calls has the turn.
     async fn write(
         &self,
-        seen: &Seen,
+        seen: &mut Seen,
         deployment: &DeploymentName,
         wanted: &BTreeMap<SessionName, Wanted>,
+        fence: Fence,
     ) -> Result<(), Failure> {
-        let (what, mut seen) = (format!("change the load balancer {}", name_of(&seen.id)), seen.clone());
+        let (what, arm) = (format!("change the load balancer {}", name_of(&seen.id)), self.arm.behind(fence));
         for attempt in 1.. {
             let Some(body) = balancer::edited(&seen.shown, deployment, wanted)? else { break };
             let etag = seen.shown["etag"].as_str().unwrap_or_default().to_owned();
             let (subscription, version) = (subscription(&seen.id), NETWORK_API_VERSION);
-            match self.arm.replace(subscription, &seen.id, version, (&body, &etag), &what).await {
+            match arm.replace(subscription, &seen.id, version, (&body, &etag), &what).await {
                 Ok(shown) => {
                     tracing::info!("the load balancer {} has new rules for sessions", name_of(&seen.id));
                     seen.shown = shown;
                     break;
                 }
                 Err(failure) if failure.class == Class::Conflict && attempt < ATTEMPTS => {
-                    seen = self.read_load_balancer(&seen.id).await?;
+                    *seen = self.read_load_balancer(&seen.id).await?;
                 }
                 Err(failure) => return Err(failure),
             }
         }
-        self.ingress.seen().insert(seen.id.to_ascii_lowercase(), Ok(seen));
+        self.ingress.seen().insert(seen.id.to_ascii_lowercase(), Ok(seen.clone()));
         Ok(())
     }
 }

@@ -60,6 +60,11 @@ impl Memory {
         if now < since + lag && !self.has_seen_everything { lag } else { Duration::ZERO }
     }
 
+    /// Somebody else has acted until a moment ago.
+    pub(super) fn begin_again(&mut self) {
+        (self.listing_since, self.has_seen_everything) = (None, false);
+    }
+
     /// Whether what a predecessor did last may still be unknown.
     pub(super) fn is_new(&self) -> bool {
         !self.has_seen_everything && self.listing_since.is_none()

@@ -35,6 +35,7 @@ use super::{Pace, Provider};
 use crate::azure::arm::{Arm, ContainerGroup, GroupId, Progress, ProvisioningState};
 use crate::azure::{Azure, AzureError, AzureSettings};
 use crate::clock;
+use crate::leadership::{Fence, Leadership};
 
 /// How old a listing may be: ARM answers from a cache.
 const LAG: Duration = Duration::from_secs(30);
@@ -114,6 +115,7 @@ impl AciSettings {
 pub struct AciProvider {
     arm: Arm,
     settings: AciSettings,
+    leadership: Arc<Leadership>,
     memory: Mutex<Memory>,
     /// One create at a time in each region: many at once look like abuse and are refused as such.
     turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -130,17 +132,25 @@ struct Look {
 }
 
 impl AciProvider {
-    /// Runs gateways through `azure`. Nothing is sent before the first call.
+    /// Runs gateways through `azure`, and changes those of which `leadership` says that they are this daemon's. Nothing is sent
+    /// before the first call.
     #[must_use]
-    pub fn new(azure: &Azure, settings: AciSettings) -> Self {
+    pub fn new(azure: &Azure, settings: AciSettings, leadership: Arc<Leadership>) -> Self {
         Self {
             arm: azure.arm(),
             settings,
+            leadership,
             memory: Mutex::default(),
             turns: Mutex::default(),
             ingress: Ingress::default(),
             stirred: Notify::new(),
         }
+    }
+
+    /// What changes a session's group: the right to, and the client that ends with it.
+    fn changing(&self, session: &SessionName) -> Result<(Fence, Arm), Failure> {
+        let fence = self.leadership.fence(session)?;
+        Ok((fence.clone(), self.arm.behind(fence)))
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -348,7 +358,8 @@ impl Provider for AciProvider {
     }
 
     async fn create(&self, spec: &GatewaySpec, boot: &Boot) -> Result<(), Failure> {
-        let body = body::of(spec, boot, &self.settings)?;
+        let (fence, arm) = self.changing(&spec.session)?;
+        let body = body::of(spec, boot, &self.settings, &fence)?;
         let id = self.id(&spec.template.placement, &spec.name);
         let turn = self.turn(&spec.template.region);
         let _turn = turn.lock().await;
@@ -367,7 +378,7 @@ impl Provider for AciProvider {
         // An answer that gets lost does not mean that nothing was created.
         self.memory().wrote(&spec.name, &id, None, clock::monotonic(), LAG);
         self.memory().doom(&spec.name, false);
-        let operation = self.arm.put_group(&id, &body).await?;
+        let operation = arm.put_group(&id, &body).await?;
         self.memory().wrote(&spec.name, &id, operation, clock::monotonic(), LAG);
         Ok(())
     }
@@ -379,15 +390,16 @@ impl Provider for AciProvider {
             return Ok(());
         };
         let Some(mark) = Mark::of(&found).filter(|mark| mark.run == *run) else { return Ok(()) };
+        let (fence, arm) = self.changing(&mark.session)?;
         self.memory().wrote(name, &id, None, clock::monotonic(), LAG);
         self.memory().doom(name, true);
         if let Some(way) = mark.way(&found) {
             // First, so that whoever dies in between finds the group still there. A load balancer that does not obey must not
             // keep the group alive, which is what costs; the next listing tries again.
-            self.disconnect(&way.load_balancer, &mark).await;
+            self.disconnect(&way.load_balancer, &mark, fence).await;
         }
         if found.properties.provisioning_state != ProvisioningState::Deleting {
-            self.arm.delete_group(&id).await?;
+            arm.delete_group(&id).await?;
         }
         Ok(())
     }
@@ -409,6 +421,10 @@ impl Provider for AciProvider {
         if self.memory().doubt(name, clock::monotonic()) {
             self.stirred.notify_one();
         }
+    }
+
+    fn took_over(&self) {
+        self.memory().begin_again();
     }
 
     async fn changed(&self) {

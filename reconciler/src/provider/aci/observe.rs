@@ -17,6 +17,9 @@ pub(super) const PORT: &str = "ebb-port";
 /// ARM id of the load balancer before the group; without one it is reached at its own address.
 pub(super) const LOAD_BALANCER: &str = "ebb-load-balancer";
 
+/// Tag that tells people which leader has made a group: its shard and its epoch. Nothing is decided by it.
+pub(super) const EPOCH: &str = "ebb-epoch";
+
 /// Azure did not say why a group failed, or not yet.
 pub(super) const UNSAID: &str = "Azure has given up on the container group and does not say why";
 

@@ -4,9 +4,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A directory with these packages installed; `None`, with the reason, where that is not possible.
+/// A directory with these packages installed.
+///
+/// # Errors
+/// Why that is not possible.
 pub fn install(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("npm-{name}"));
+    let directory = target().join(format!("tmp/npm-{name}"));
     fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     let lock = File::create(directory.join("lock")).map_err(|error| error.to_string())?;
     // Tests run side by side, each in a process of its own.
@@ -24,4 +27,10 @@ pub fn install(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
     }
     fs::write(done, packages.join(" ")).map_err(|error| error.to_string())?;
     Ok(directory)
+}
+
+/// Cargo's target directory: a test's executable is in `debug/deps` below it.
+fn target() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    own.ancestors().nth(3).unwrap_or(Path::new("target")).to_owned()
 }

@@ -281,9 +281,9 @@ arm_id! {
 fn is_arm_id(text: &str, form: &[&str]) -> bool {
     let Some(rest) = text.strip_prefix('/') else { return false };
     let segments: Vec<&str> = rest.split('/').collect();
-    let clean = |segment: &str| {
-        !segment.is_empty() && !segment.contains(|c: char| c.is_control() || c.is_whitespace())
-    };
+    // A byte order mark is white space to the patterns of JSON Schema, so an editor would object to it.
+    let stray = |c: char| c.is_control() || c.is_whitespace() || c == '\u{feff}';
+    let clean = |segment: &str| !segment.is_empty() && !segment.contains(stray);
     segments.len() == form.len()
         && segments.iter().zip(form).all(|(segment, form)| {
             if *form == "*" { clean(segment) } else { segment.eq_ignore_ascii_case(form) }
@@ -333,3 +333,26 @@ pub(crate) enum Mode {
 }
 
 word_value!(Mode, "`public` or `vnet`", "public" => Mode::Public, "vnet" => Mode::Vnet);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arm_id_has_its_segments_in_any_case_and_no_stray_character() {
+        let form = ["subscriptions", "*"];
+        for good in ["/subscriptions/a", "/SUBSCRIPTIONS/ü"] {
+            assert!(is_arm_id(good, &form), "{good}");
+        }
+        for bad in [
+            "",
+            "/subscriptions",
+            "/subscriptions/",
+            "/subscriptions/a b",
+            "/subscriptions/\u{feff}a",
+            "/other/a",
+        ] {
+            assert!(!is_arm_id(bad, &form), "{bad:?}");
+        }
+    }
+}

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 /// Options for a document in Git.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct GitSettings {
-    /// SSH keys whose signatures are trusted: an allowed-signers file, see ssh-keygen(1). With it, commits have to be signed.
+    /// SSH keys whose signatures are trusted: an allowed-signers file, see ssh-keygen(1). With it, commits have to be signed, or
+    /// the tag where one is wanted.
     #[arg(long, env = "EBB_GIT_ALLOWED_SIGNERS", value_name = "FILE")]
     pub git_allowed_signers: Option<PathBuf>,
-    /// OpenPGP keys whose signatures are trusted: exported public keys. With it, commits have to be signed.
+    /// OpenPGP keys whose signatures are trusted: exported public keys. With it, commits have to be signed, or the tag
+    /// where one is wanted.
     #[arg(long, env = "EBB_GIT_KEYRING", value_name = "FILE")]
     pub git_keyring: Option<PathBuf>,
     /// Token for git+https. The file is read before every fetch.

@@ -1,6 +1,6 @@
 //! The host that Ebb runs on, the Internet beyond it, and what is needed to look at them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -162,6 +162,7 @@ pub struct World {
     pub names: Names,
     ebb: PathBuf,
     keepers: RefCell<Vec<Child>>,
+    markers: Cell<usize>,
     directory: TempDir,
 }
 
@@ -222,6 +223,7 @@ impl World {
             internet,
             ebb,
             keepers: RefCell::new(keepers),
+            markers: Cell::new(0),
             directory,
         })
     }
@@ -360,6 +362,19 @@ impl World {
     #[must_use]
     pub fn storage(&self) -> &Azurite {
         self.storage.as_ref().expect("gateways run in Azure")
+    }
+
+    /// Requests by which the daemon of this number has changed something in the storage account so far; 0 is the one without.
+    ///
+    /// # Panics
+    /// When gateways do not run in Azure.
+    #[must_use]
+    pub fn storage_writes(&self, number: u8) -> Vec<String> {
+        let marker = self.markers.get();
+        self.markers.set(marker + 1);
+        self.curl(&self.host, &[&self.storage().marker(marker)]);
+        let requests = self.storage().requests_of(number, marker);
+        requests.into_iter().filter(|request| Azurite::is_write(request)).collect()
     }
 
     /// What clients are told to connect to, for a session at this port.

@@ -330,14 +330,18 @@ impl World {
         fs::copy(&self.ebb, &program).expect("the world's directory is ours");
         let Wrapped { boot, user, by } = *wrapped;
         let (file, program) = (self.path("wrapped-boot.json"), program.display());
-        let (file, owner) = (file.display(), user.unwrap_or("root"));
+        let file = file.display();
         // The provider `local` gives a file, Azure a variable and nothing else.
-        let run = match self.azure {
-            None => format!(
+        let run = match (&self.azure, user) {
+            // Beside the file they are given they say how they have ended.
+            (None, None) => format!(
+                "umask 077\njq '{boot}' \"$3\" > \"$3.new\"\nmv \"$3.new\" \"$3\"\nexec {by} {program} gateway \"$@\"\n"
+            ),
+            (None, Some(owner)) => format!(
                 "jq '{boot}' \"$3\" | install -m 0400 -o {owner} /dev/stdin {file}\n\
                  exec {by} {program} gateway run --boot {file}\n"
             ),
-            Some(_) => format!(
+            (Some(_), _) => format!(
                 "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nEBB_BOOT=$(printf %s \"$EBB_BOOT\" | jq -c '{boot}')\n\
                  export EBB_BOOT\nexec {by} {program} gateway run\n"
             ),

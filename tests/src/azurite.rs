@@ -109,13 +109,24 @@ impl Azurite {
         format!("http://127.0.0.1:{}/{ACCOUNT}?{}", self.tables, signature(somebody))
     }
 
-    /// Requests that somebody has made so far, in the form `PUT /path`, in order.
+    /// The address of a blob that does not exist. Whoever has asked for it can tell by [`Azurite::requests_of`] what was asked
+    /// before: the emulator writes its log after its answers.
+    #[must_use]
+    pub fn marker(&self, number: usize) -> String {
+        self.blob_for(99, &format!("markers/{number}"))
+    }
+
+    /// Requests that somebody has made before the marker of this number was asked for, in the form `PUT /path`, in order.
     ///
     /// # Panics
-    /// When the emulator's log is gone.
+    /// When the emulator does not say that the marker was asked for.
     #[must_use]
-    pub fn requests_of(&self, somebody: u8) -> Vec<String> {
-        let log = fs::read_to_string(&self.log).expect("the log is there");
+    pub fn requests_of(&self, somebody: u8, marker: usize) -> Vec<String> {
+        let marked = format!("/markers/{marker}?");
+        let log = eventually("the marker is in the log", Duration::from_secs(20), || {
+            let log = fs::read_to_string(&self.log).map_err(|error| error.to_string())?;
+            if log.contains(&marked) { Ok(log) } else { Err("not yet".to_owned()) }
+        });
         let mark = format!("se={}", end(somebody).replace(':', "%3A"));
         let plain = format!("se={}", end(somebody));
         let own = log.lines().filter(|line| line.contains(&mark) || line.contains(&plain));

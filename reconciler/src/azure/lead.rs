@@ -19,7 +19,7 @@ pub struct Lead {
 
 enum Kind {
     /// All of it or nothing.
-    Whole { lock: BlobLock, lease: Option<Lease> },
+    Whole { lock: Box<BlobLock>, lease: Option<Box<Lease>> },
     /// As many shards as come to it.
     Shared(Box<Sharing>),
 }
@@ -29,7 +29,7 @@ impl Lead {
     #[must_use]
     pub fn new(lock: Storage, leadership: &Arc<Leadership>) -> Self {
         let kind = match leadership.count() {
-            1 => Kind::Whole { lock: BlobLock::new(lock), lease: None },
+            1 => Kind::Whole { lock: Box::new(BlobLock::new(lock)), lease: None },
             _ => Kind::Shared(Box::new(Sharing::new(lock, Arc::clone(leadership)))),
         };
         Self { kind, leadership: Arc::clone(leadership) }
@@ -42,7 +42,7 @@ impl Lead {
     pub async fn begin(&mut self, store: &dyn Store) -> Result<(), SharingError> {
         match &mut self.kind {
             Kind::Whole { lock, lease } => {
-                let held = lease.insert(lock.acquire().await?);
+                let held = lease.insert(Box::new(lock.acquire().await?));
                 store.take_over(held.fence()).await?;
                 tracing::info!("leading in epoch {}", held.fence().epoch());
                 self.leadership.gain(held.fence().clone());

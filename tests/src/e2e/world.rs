@@ -1,6 +1,6 @@
 //! The host that Ebb runs on, the Internet beyond it, and what is needed to look at them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -169,6 +169,7 @@ pub struct World {
     pub names: Names,
     ebb: PathBuf,
     keepers: RefCell<Vec<Child>>,
+    markers: Cell<usize>,
     directory: TempDir,
 }
 
@@ -243,6 +244,7 @@ impl World {
             internet,
             ebb,
             keepers: RefCell::new(keepers),
+            markers: Cell::new(0),
             directory,
         })
     }
@@ -349,14 +351,18 @@ impl World {
         fs::copy(&self.ebb, &program).expect("the world's directory is ours");
         let Wrapped { boot, user, by } = *wrapped;
         let (file, program) = (self.path("wrapped-boot.json"), program.display());
-        let (file, owner) = (file.display(), user.unwrap_or("root"));
+        let file = file.display();
         // The provider `local` gives a file, Azure a variable and nothing else.
-        let run = match self.azure {
-            None => format!(
+        let run = match (&self.azure, user) {
+            // Beside the file they are given they say how they have ended.
+            (None, None) => format!(
+                "umask 077\njq '{boot}' \"$3\" > \"$3.new\"\nmv \"$3.new\" \"$3\"\nexec {by} {program} gateway \"$@\"\n"
+            ),
+            (None, Some(owner)) => format!(
                 "jq '{boot}' \"$3\" | install -m 0400 -o {owner} /dev/stdin {file}\n\
                  exec {by} {program} gateway run --boot {file}\n"
             ),
-            Some(_) => format!(
+            (Some(_), _) => format!(
                 "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nEBB_BOOT=$(printf %s \"$EBB_BOOT\" | jq -c '{boot}')\n\
                  export EBB_BOOT\nexec {by} {program} gateway run\n"
             ),
@@ -381,6 +387,19 @@ impl World {
     #[must_use]
     pub fn storage(&self) -> &Azurite {
         self.storage.as_ref().expect("gateways run in Azure")
+    }
+
+    /// Requests by which the daemon of this number has changed something in the storage account so far; 0 is the one without.
+    ///
+    /// # Panics
+    /// When gateways do not run in Azure.
+    #[must_use]
+    pub fn storage_writes(&self, number: u8) -> Vec<String> {
+        let marker = self.markers.get();
+        self.markers.set(marker + 1);
+        self.curl(&self.host, &[&self.storage().marker(marker)]);
+        let requests = self.storage().requests_of(number, marker);
+        requests.into_iter().filter(|request| Azurite::is_write(request)).collect()
     }
 
     /// What clients are told to connect to, for a session at this port.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use azure_core::http::Method;
 use ebb::azure::tables::Tables;
 use ebb::leadership::{Clock, Fence, Leadership, Shard};
 use ebb::provider::Provider;
@@ -17,6 +18,7 @@ use ebb_tests::fake_arm::{Behaviour, FakeArm, Kind};
 use ebb_tunnel::Time;
 
 use super::provider::{boot, scope, spec};
+use super::storage::storage;
 use super::store::{note, now, record};
 use super::{aci_of, azure, notice};
 
@@ -138,7 +140,7 @@ async fn when_the_lease_may_have_ended_nothing_is_sent_to_the_tables_or_to_azure
     provider.create(&spec("alice", "eastus2", "r"), &boot(41820)).await.unwrap();
     assert_eq!(fake.groups()[0]["tags"]["ebb-epoch"], "0.7");
     let first = store.put_record(&record("alice"), None).await.unwrap();
-    let before = azurite.requests_of(0).into_iter().filter(|request| Azurite::is_write(request)).count();
+    let before = writes(&azurite, 1).await;
     assert!(before > 3, "requests are counted: {before}");
 
     hand.set(25);
@@ -152,11 +154,17 @@ async fn when_the_lease_may_have_ended_nothing_is_sent_to_the_tables_or_to_azure
     let refused = provider.delete(&name, &"r".to_owned().into()).await.unwrap_err();
     assert!(refused.message.contains("changes nothing"), "{refused}");
     assert_eq!((fake.count(Kind::Put), fake.count(Kind::Delete)), (1, 0));
-    let after = azurite.requests_of(0).into_iter().filter(|request| Azurite::is_write(request)).count();
-    assert_eq!(after, before);
+    assert_eq!(writes(&azurite, 2).await, before);
     // Looking is allowed.
     assert_eq!(store.records().await.unwrap().len(), 1);
     assert_eq!(provider.list(&scope(&["alice"])).await.unwrap().gateways.len(), 1);
+}
+
+/// Requests so far that have changed something in the storage account.
+async fn writes(azurite: &Azurite, marker: usize) -> usize {
+    let marked = storage(&azurite.marker(marker));
+    assert_eq!(marked.send(marked.request(Method::Get, "", &[])).await.unwrap().status, 404);
+    azurite.requests_of(0, marker).into_iter().filter(|request| Azurite::is_write(request)).count()
 }
 
 /// Names of sessions in shard 0 and in shard 1 of two.

@@ -10,7 +10,7 @@ use azure_core::http::Method;
 use super::{azure, notice};
 use ebb_tests::azurite::Azurite;
 
-fn storage(url: &str) -> Storage {
+pub(crate) fn storage(url: &str) -> Storage {
     Storage::open(&azure("https://unused.example").0, "EBB_LOCK", url).unwrap()
 }
 

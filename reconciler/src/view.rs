@@ -6,6 +6,7 @@ use ebb_core::explain::{Subject, explain};
 use ebb_core::idle::Verdict;
 use ebb_core::plan::SessionReport;
 use ebb_core::record::Record;
+use ebb_core::spec::Users as _;
 use ebb_core::state::{State, StateName};
 use ebb_desired_state::{Session, SessionName, User, UserName};
 use ebb_wire::PublicKey;
@@ -191,7 +192,7 @@ fn because(
 
 fn users(snapshot: &Snapshot, session: &Session, record: &Record) -> Vec<UserView> {
     let Some(desired) = &snapshot.desired else { return Vec::new() };
-    let declared = session.users.iter().filter_map(|name| desired.document.user(name));
+    let declared = session.users.iter().filter_map(|name| desired.user(name));
     declared.map(|user| of_user(snapshot, session, record, user)).collect()
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ebb_core::state::StateName;
 use ebb_tests::e2e::wait::{now, pause};
 use ebb_tests::e2e::world::HOST;
-use ebb_tests::e2e::{Daemon, Place, World};
+use ebb_tests::e2e::{Daemon, Place, World, eventually};
 
 const MOST_CORE: f64 = 0.01;
 const MOST_BYTES: f64 = 1000.0;
@@ -89,6 +89,11 @@ fn main() -> ExitCode {
         .env("EBB_LOCK", signed("leader/lock"))
         .env("EBB_DOCUMENT", signed("documents/desired-state.yaml"));
     let daemon = Daemon::run(&world, command);
+    // It stands by until it has the lock, and until then nobody gets an answer.
+    eventually("the daemon leads", Duration::from_secs(60), || match daemon.try_sessions() {
+        Some(3) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
     for session in ["s0", "s1", "s2"] {
         daemon.await_state(session, StateName::Active, Duration::from_secs(60));
     }

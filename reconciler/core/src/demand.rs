@@ -4,15 +4,16 @@ use ebb_desired_state::{Document, Session, Suspension};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::machine::Demand;
+use crate::plan::Desired;
 use crate::record::{Latch, Record, RequestKind};
-use crate::spec;
+use crate::spec::{self, Users as _};
 use crate::state::{Rest, State};
 
 /// Brings what the record remembers of wakes and requests up to date with the document, and says whether the session is wanted.
 ///
 /// `session` is `None` when the document does not have it. Afterwards [`Record::wanted_since`] is set exactly when the answer is
 /// [`Demand::Up`].
-pub fn demand(document: &Document, session: Option<&Session>, record: &mut Record, now: Timestamp) -> Demand {
+pub fn demand(desired: &Desired, session: Option<&Session>, record: &mut Record, now: Timestamp) -> Demand {
     let Some(session) = session else {
         record.wanted_since = None;
         return Demand::Rest(Rest::Removed);
@@ -23,7 +24,7 @@ pub fn demand(document: &Document, session: Option<&Session>, record: &mut Recor
     if record.suspended.as_ref().is_some_and(|suspended| suspended.suspension.until <= now) {
         record.suspended = None;
     }
-    match reason_to_rest(document, session, record, now) {
+    match reason_to_rest(desired, session, record, now) {
         Some(why) => {
             record.wanted_since = None;
             Demand::Rest(why)
@@ -65,13 +66,13 @@ pub(crate) fn latch(record: &mut Record, why: &Rest, now: Timestamp) {
 /// When the answer of [`demand`] can change by the mere passing of time.
 #[must_use]
 pub fn next_change(
-    document: &Document,
+    desired: &Desired,
     session: &Session,
     record: &Record,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let users = session.users.iter().filter_map(|name| document.user(name)?.until);
-    suspensions(document, session, record)
+    let users = session.users.iter().filter_map(|name| desired.user(name)?.until);
+    suspensions(&desired.document, session, record)
         .map(|suspension| suspension.until)
         .chain(session.until)
         .chain(users)
@@ -127,14 +128,14 @@ fn reopens(schedule: &ebb_desired_state::Schedule, closed_at: Timestamp, now: Ti
     matches!(schedule.next_change(closed_at), Some((at, true)) if at <= now)
 }
 
-fn reason_to_rest(document: &Document, session: &Session, record: &Record, now: Timestamp) -> Option<Rest> {
-    if suspension(document, session, record, now).is_some() {
+fn reason_to_rest(desired: &Desired, session: &Session, record: &Record, now: Timestamp) -> Option<Rest> {
+    if suspension(&desired.document, session, record, now).is_some() {
         return Some(Rest::Suspended);
     }
     if session.until.is_some_and(|until| now >= until) {
         return Some(Rest::Ended);
     }
-    if spec::entitled(document, session, now).next().is_none() {
+    if spec::entitled(desired, session, now).next().is_none() {
         return Some(Rest::NoUsers);
     }
     if session.schedule.as_ref().is_some_and(|schedule| !schedule.is_open(now)) {

@@ -86,16 +86,28 @@ impl Keys {
     }
 }
 
-/// Users of `session` who are entitled at `now`, in the order of the document.
+/// Who knows users by their names.
+pub trait Users {
+    /// The user of this name.
+    fn user(&self, name: &UserName) -> Option<&User>;
+}
+
+impl Users for Document {
+    fn user(&self, name: &UserName) -> Option<&User> {
+        Self::user(self, name)
+    }
+}
+
+/// Users of `session` who are entitled at `now`, in the order of the session.
 pub fn entitled<'a>(
-    document: &'a Document,
+    users: &'a impl Users,
     session: &'a Session,
     now: Timestamp,
 ) -> impl Iterator<Item = &'a User> {
     session
         .users
         .iter()
-        .filter_map(|name| document.user(name))
+        .filter_map(|name| users.user(name))
         .filter(move |user| user.until.is_none_or(|until| now < until))
 }
 
@@ -135,14 +147,14 @@ pub fn allocate(session: &Session, held: &BTreeMap<UserName, u32>) -> BTreeMap<U
 /// What the session's gateway must be told now. Users without a known key are left out until they have one.
 #[must_use]
 pub fn live(
-    document: &Document,
+    users: &impl Users,
     session: &Session,
     generation: Generation,
     hosts: &BTreeMap<UserName, u32>,
     keys: &Keys,
     now: Timestamp,
 ) -> Live {
-    let peers = entitled(document, session, now)
+    let peers = entitled(users, session, now)
         .filter_map(|user| {
             let (v4, v6) = addresses(&session.addresses, *hosts.get(&user.name)?);
             Some(Peer {

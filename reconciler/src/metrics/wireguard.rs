@@ -5,6 +5,7 @@
 //! across sessions. The peer's address on the Internet is left out: it tells where people are.
 
 use ebb_core::evidence::PeerReport;
+use ebb_core::spec::Users as _;
 use ebb_desired_state::{Session, SessionName};
 use ebb_wire::PublicKey;
 use jiff::SignedDuration;
@@ -69,7 +70,7 @@ fn peers<'a>(snapshot: &'a Snapshot, only: Option<&SessionName>) -> Vec<Peer<'a>
         let report = snapshot.evidence.get(&session.name).and_then(|evidence| evidence.report.as_ref());
         let hosts = snapshot.records.get(&session.name).map(|record| &record.hosts);
         for name in &session.users {
-            let key = desired.document.user(name).and_then(|user| snapshot.keys.user(user));
+            let key = desired.user(name).and_then(|user| snapshot.keys.user(user));
             let host = hosts.and_then(|hosts| hosts.get(name));
             let (Some(key), Some(host)) = (key, host) else { continue };
             let Some(report) = report.and_then(|report| report.peers.get(&key)) else { continue };

@@ -275,8 +275,12 @@ fn revived<'w>(
 /// A session comes and goes, and the daemon is killed when its `number`th call of Azure has had its effect, before it hears so.
 /// Whether there were as many calls.
 fn killed_after(number: usize) -> bool {
-    let Some(world) = world() else { return false };
-    let azure = azure(&world);
+    world().is_some_and(|world| killed_in(&world, &home(&["alice"], ""), number))
+}
+
+/// The same with this document in this world.
+pub(crate) fn killed_in(world: &World, document: &str, number: usize) -> bool {
+    let azure = azure(world);
     let (sender, killed) = channel();
     let victim: Arc<Mutex<Option<Pid>>> = Arc::default();
     let of_victim = Arc::clone(&victim);
@@ -285,17 +289,17 @@ fn killed_after(number: usize) -> bool {
         kill(pid.unwrap(), Signal::SIGKILL).unwrap();
         sender.send(()).unwrap();
     });
-    write_document(&world, &home(&["alice"], ""));
+    write_document(world, document);
     let mut daemon =
-        Daemon::run_known(&world, world.ebb_command(&["run"]), |pid| *victim.lock().unwrap() = Some(pid));
+        Daemon::run_known(world, world.ebb_command(&["run"]), |pid| *victim.lock().unwrap() = Some(pid));
 
-    revived(&world, &mut daemon, "the session is up", |daemon| {
+    revived(world, &mut daemon, "the session is up", |daemon| {
         daemon.try_state("home") == Some(StateName::Active)
     });
     assert_eq!(azure.groups().len(), 1, "one group");
     let pid = azure.pid(GROUP).unwrap();
-    write_document(&world, &nothing());
-    revived(&world, &mut daemon, "the session is forgotten", |daemon| daemon.try_sessions() == Some(0));
+    write_document(world, &nothing());
+    revived(world, &mut daemon, "the session is forgotten", |daemon| daemon.try_sessions() == Some(0));
     assert_eq!(azure.groups(), Vec::<serde_json::Value>::new());
     assert!(!lives(pid), "no orphan");
     let puts = azure.calls().into_iter().filter(|call| call.kind == Kind::Put && call.status < 300).count();

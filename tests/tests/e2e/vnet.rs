@@ -12,6 +12,7 @@ use ebb_tests::e2e::{Client, Daemon, Place, World, eventually};
 use ebb_tests::fake_arm::{FakeArm, Fault, Kind, LOAD_BALANCER, SUBNET, schema};
 use serde_json::{Value, json};
 
+use crate::azure::killed_in;
 use crate::home;
 
 /// As in the other tests with groups.
@@ -211,4 +212,32 @@ fn a_group_that_somebody_else_deletes_leaves_no_rule_behind() {
             other => Err(format!("{other:?}")),
         }
     });
+}
+
+/// Kills the daemon after each of these calls of Azure, in a world of its own each.
+fn killed_after_each(numbers: impl Iterator<Item = usize>) {
+    for number in numbers {
+        let Some(world) = world() else { return };
+        let before = foreign(azure(&world));
+        let is_over = !killed_in(&world, &inside(""), number);
+        assert_eq!((led_to(azure(&world)), foreign(azure(&world))), (None, before), "after call {number}");
+        if is_over {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_daemon_killed_after_one_to_eight_calls_leaves_no_rule_and_no_group() {
+    killed_after_each(1..=8);
+}
+
+#[test]
+fn a_daemon_killed_after_nine_to_sixteen_calls_leaves_no_rule_and_no_group() {
+    killed_after_each(9..=16);
+}
+
+#[test]
+fn a_daemon_killed_after_more_than_sixteen_calls_leaves_no_rule_and_no_group() {
+    killed_after_each(17..=24);
 }

@@ -19,7 +19,7 @@ mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ebb_desired_state::{Document, Session, SessionName, UserName};
+use ebb_desired_state::{Document, Session, SessionName, User, UserName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ use crate::machine::Demand;
 use crate::names::{GatewayName, Hash};
 use crate::observed::{Gateway, Observed};
 use crate::record::Record;
-use crate::spec::{self, Keys, Template};
+use crate::spec::{self, Keys, Template, Users};
 
 pub use report::{Progress, Report, SessionReport};
 pub(crate) use session::jitter;
@@ -56,6 +56,9 @@ pub struct Desired {
     /// Its version.
     pub revision: Revision,
     hashes: BTreeMap<SessionName, Hashes>,
+    /// Places of users in the document. A pass asks for every user several times, and looking through all of them each time would
+    /// take seconds with thousands.
+    users: BTreeMap<UserName, usize>,
 }
 
 /// What a session's part of the document hashes to.
@@ -87,7 +90,15 @@ impl Desired {
                 (session.name.clone(), Hashes { spec: Hash::of(&(spec_of(session), users)), template })
             })
             .collect();
-        Self { document, revision, hashes }
+        let users =
+            document.users.iter().enumerate().map(|(place, user)| (user.name.clone(), place)).collect();
+        Self { document, revision, hashes, users }
+    }
+}
+
+impl Users for Desired {
+    fn user(&self, name: &UserName) -> Option<&User> {
+        self.document.users.get(*self.users.get(name)?)
     }
 }
 
@@ -200,9 +211,7 @@ fn users_of<'a>(
     record: &'a Record,
 ) -> BTreeSet<&'a UserName> {
     match declaration {
-        Some(session) => {
-            spec::entitled(&inputs.desired.document, session, inputs.now).map(|user| &user.name).collect()
-        }
+        Some(session) => spec::entitled(inputs.desired, session, inputs.now).map(|user| &user.name).collect(),
         None => record.hosts.keys().collect(),
     }
 }

@@ -151,8 +151,8 @@ fn progress(draft: &Draft<'_>) -> Progress {
 
 fn next(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Option<Timestamp> {
     let (record, now) = (&draft.record, draft.inputs.now);
-    let document = &draft.inputs.desired.document;
-    let by_demand = draft.declaration.and_then(|session| demand::next_change(document, session, record, now));
+    let desired = draft.inputs.desired;
+    let by_demand = draft.declaration.and_then(|session| demand::next_change(desired, session, record, now));
     // What the provider accepted has not shown yet.
     let must_exist = record.state == State::Provisioning || record.state.name().is_up();
     let accepted = record.accepted.as_ref().filter(|_| draft.gateway.is_some() != must_exist);

@@ -95,7 +95,7 @@ impl<'a> Draft<'a> {
         if let Some(endpoint) = gateway.and_then(|gateway| gateway.endpoint.as_ref()) {
             record.endpoint = Some(endpoint.clone());
         }
-        let demand = demand::demand(&inputs.desired.document, declaration, &mut record, inputs.now);
+        let demand = demand::demand(inputs.desired, declaration, &mut record, inputs.now);
         let respecified = match (&record.run, hashes) {
             (Some(run), Some(hashes)) => run.template != hashes.template,
             (None, _) | (_, None) => false,
@@ -248,8 +248,7 @@ impl<'a> Draft<'a> {
         let Inputs { desired, keys, now, .. } = self.inputs;
         let live = || {
             let session = self.declaration?;
-            let live =
-                spec::live(&desired.document, session, self.record.generation, &self.record.hosts, keys, now);
+            let live = spec::live(desired, session, self.record.generation, &self.record.hosts, keys, now);
             let digest = live.digest();
             Some((live, digest))
         };

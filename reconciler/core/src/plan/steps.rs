@@ -68,7 +68,7 @@ fn keys(draft: &Draft<'_>) -> Option<Action> {
 
 fn missing_keys(draft: &Draft<'_>, session: &ebb_desired_state::Session) -> (bool, Vec<UserName>) {
     let keys = draft.inputs.keys;
-    let users = spec::entitled(&draft.inputs.desired.document, session, draft.inputs.now)
+    let users = spec::entitled(draft.inputs.desired, session, draft.inputs.now)
         .filter(|user| keys.user(user).is_none())
         .map(|user| user.name.clone())
         .collect();

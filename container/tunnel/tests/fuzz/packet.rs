@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ebb_tunnel::Time;
 use ebb_tunnel::packet::fragment::{Fragments, Reassembly};
-use ebb_tunnel::packet::{Header, Packet, header_length, icmp, is_data, protocol, udp};
+use ebb_tunnel::packet::{Header, Malformed, Packet, header_length, icmp, is_data, protocol, udp};
 use ebb_tunnel::tcp::{Segment, SynInfo};
 
 /// A packet as it should be.
@@ -88,7 +88,11 @@ fn reassemble(packet: &Packet<'_>) {
     let mut out = [0; 600];
     let mut joined = None;
     while let Some(length) = fragments.next(&mut out) {
-        let fragment = Packet::parse(&out[..length]).unwrap();
+        let fragment = match Packet::parse(&out[..length]) {
+            // A fragment has one more than the packet, which may have had the most.
+            Err(Malformed::ExtensionHeaders) => return,
+            fragment => fragment.unwrap(),
+        };
         joined = match fragment.fragment {
             Some(_) => reassembly.add((), &fragment, Time::ZERO),
             None => Some(fragment.bytes.to_vec()),

@@ -47,8 +47,8 @@ fn every_command_speaks_json() {
 fn exit_codes_are_those_of_the_documentation() {
     let Some(world) = world() else { return };
     let documented = world.ebb(&["--help"]).success().stdout;
-    let codes =
-        "Exit codes: 0 done, 1 failed, 2 wrong command line or document, 3 `plan` found something to do";
+    let codes = "Exit codes: 0 done, 1 failed or `doctor` found a fault, 2 wrong command line or document, \
+                 3 `plan` found something to do";
     let one_line = documented.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(one_line.contains(codes), "{documented}");
 

@@ -14,7 +14,8 @@ use serde_json::Value;
 use crate::{home, world};
 
 const SECRET: &str = "a secret with 16 characters and more";
-const ACCOUNT: &str = "127.0.0.1:10000";
+/// Beside Azurite, which has the usual ports where gateways run in Azure.
+const ACCOUNT: &str = "127.0.0.1:10010";
 const HOOK: &str = "http://127.0.0.1:9180/hooks/eventgrid";
 
 /// Examples of Microsoft's pages.

@@ -97,8 +97,12 @@ pub(super) fn build(sheet: &Sheet) {
 
 /// Whether this daemon leads, or one of several shards.
 pub(super) fn lead(sheet: &Sheet, leads: bool) {
-    let help = "1 for a daemon that leads, alone or with others, 0 for one that stands by.";
-    sheet.gauge("ebb_leader", help, &[], [(Vec::new(), f64::from(u8::from(leads)))]);
+    sheet.gauge(
+        "ebb_leader",
+        "1 for a daemon that leads, alone or with others, 0 for one that stands by.",
+        &[],
+        [(Vec::new(), f64::from(u8::from(leads)))],
+    );
 }
 
 /// Records of sessions that this daemon takes care of. Those of others are shown by others.

@@ -146,11 +146,17 @@ pub fn datagrams(bed: &Bed<'_>, direction: Direction, warm_up: Duration, time: D
     let client = bed.client.namespace.run(move || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect(address)?;
-        socket.send(b"hello")?;
         io::Result::Ok(socket)
     });
     let client = client.unwrap();
-    let (_, from) = server.recv_from(&mut [0; 64]).unwrap();
+    server.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    // A datagram may be lost, the first one too.
+    let from = loop {
+        client.send(b"hello").unwrap();
+        if let Ok((_, from)) = server.recv_from(&mut [0; 64]) {
+            break from;
+        }
+    };
     server.connect(from).unwrap();
     let (sender, receiver) = match direction {
         Direction::Down => (server, client),

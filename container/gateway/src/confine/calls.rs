@@ -13,6 +13,7 @@ const ANY: &[libc::c_long] = &[
     // Wait.
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
     libc::SYS_ppoll,
     libc::SYS_futex,
     libc::SYS_restart_syscall,

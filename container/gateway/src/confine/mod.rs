@@ -54,8 +54,11 @@ pub fn confine_calls() -> Wall {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
+    use std::mem::MaybeUninit;
     use std::net::{TcpListener, TcpStream, UdpSocket};
 
+    use rustix::event::{Timespec, epoll};
+    use rustix::io::Errno;
     use socket2::{Domain, Socket, Type};
 
     use super::*;
@@ -85,6 +88,18 @@ mod tests {
             // Not every C library hands the reason on.
             assert!(std::thread::Builder::new().spawn(|| ()).is_err());
             denied(std::fs::remove_file("/nowhere").unwrap_err());
+        });
+    }
+
+    #[test]
+    fn a_confined_thread_waits_for_fractions_of_a_millisecond() {
+        aside(|| {
+            confine_thread();
+            let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+            let timeout = Timespec { tv_sec: 0, tv_nsec: 1_500_000 };
+            let waited = epoll::wait(&epoll, &mut [MaybeUninit::uninit(); 1], Some(&timeout)).map(|_| ());
+            // A kernel before 5.11 does not know the call.
+            assert!(matches!(waited, Ok(()) | Err(Errno::NOSYS)), "{waited:?}");
         });
     }
 

@@ -39,9 +39,10 @@ impl Pacer {
         let first = self.limit == 0.0;
         let rtt = min_rtt.unwrap_or(u64::MAX);
         self.rate = rate / 1e6;
-        // Waiting longer than a fraction of the round trip would drain the pipe.
-        self.quantum = self.rate * QUANTUM.min(rtt / 8) as f64;
         let batch = if rtt < NEAR { BATCH } else { 0.0 };
+        // Waiting longer than a fraction of the round trip would drain the pipe, except where the window has room for batches.
+        let share = self.rate * QUANTUM.min(rtt / 8) as f64;
+        self.quantum = share.max((self.rate * QUANTUM as f64).min(batch));
         self.limit = (self.rate * SAVED as f64).max(BURST * mss as f64).max(batch);
         if first {
             self.credit = self.limit;
@@ -78,6 +79,15 @@ impl Pacer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn on_a_lan_whole_batches_are_waited_for_and_no_longer_than_a_millisecond() {
+        let mut pacer = Pacer::new(Time::ZERO);
+        pacer.set_rate(250e6, Some(200), 1360);
+        assert!((pacer.quantum - BATCH).abs() < 1.0);
+        pacer.set_rate(10e6, Some(200), 1360);
+        assert!((pacer.quantum - 10_000.0).abs() < 1.0);
+    }
 
     #[test]
     fn a_millisecond_timer_keeps_the_rate_and_sends_whole_quanta() {

@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn a_confined_thread_waits_for_fractions_of_a_millisecond() {
         aside(|| {
-            confine_thread();
             let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+            confine_thread();
             let timeout = Timespec { tv_sec: 0, tv_nsec: 1_500_000 };
             let waited = epoll::wait(&epoll, &mut [MaybeUninit::uninit(); 1], Some(&timeout)).map(|_| ());
             // A kernel before 5.11 does not know the call.

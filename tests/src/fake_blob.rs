@@ -5,12 +5,13 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
+
+use crate::serve::serve;
 
 /// Where the blob is in its account.
 pub const CONTAINER: &str = "desired-state";
@@ -47,17 +48,7 @@ impl FakeBlob {
     pub fn start(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("it is bound");
         let fake = Self { address, state: Arc::default() };
-        let shared = fake.clone();
-        listener.set_nonblocking(true).expect("a listener can be told so");
-        thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("it listens");
-                let router = Router::new().fallback(answer).with_state(shared);
-                axum::serve(listener, router).await.expect("it serves");
-            });
-        });
+        serve(listener, Router::new().fallback(answer).with_state(fake.clone()));
         fake
     }
 

@@ -2,13 +2,14 @@
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+
+use crate::serve::serve;
 
 /// Who may set statuses.
 pub const TOKEN: &str = crate::e2e::repository::TOKEN;
@@ -34,19 +35,10 @@ impl FakeGithub {
     #[must_use]
     pub fn start(listener: TcpListener) -> Self {
         let fake = Self::default();
-        let shared = fake.clone();
-        listener.set_nonblocking(true).expect("a listener can be told so");
-        thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("it listens");
-                let router = Router::new()
-                    .route("/repos/{owner}/{repository}/statuses/{sha}", post(set))
-                    .with_state(shared);
-                axum::serve(listener, router).await.expect("it serves");
-            });
-        });
+        let router = Router::new()
+            .route("/repos/{owner}/{repository}/statuses/{sha}", post(set))
+            .with_state(fake.clone());
+        serve(listener, router);
         fake
     }
 

@@ -6,4 +6,5 @@ pub mod fake_arm;
 pub mod fake_blob;
 pub mod fake_github;
 pub mod npm;
+mod serve;
 pub mod sim;

@@ -4,7 +4,6 @@ use std::io;
 use std::net::TcpListener;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::thread;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
@@ -60,17 +59,9 @@ impl Asked {
     }
 }
 
-/// Serves for as long as the process lives; a test's world ends with it.
+/// Serves for as long as the process lives.
 pub(super) fn serve(listener: TcpListener, shared: Shared) {
-    listener.set_nonblocking(true).expect("a listener can be told so");
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("it listens");
-            let router = Router::new().fallback(answer).with_state(shared);
-            axum::serve(listener, router).await.expect("it serves");
-        });
-    });
+    crate::serve::serve(listener, Router::new().fallback(answer).with_state(shared));
 }
 
 async fn answer(

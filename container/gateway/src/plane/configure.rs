@@ -14,7 +14,8 @@ use super::loops::{Agreed, Letter};
 use crate::resolv::host_resolvers;
 
 /// What the daemon is told; it asks again.
-const SILENT: &str = "a part of the gateway does not answer";
+const SILENT: &str =
+    "a loop of the gateway did not answer in time; if it stays so, stop and start the session";
 
 /// The configuration in force.
 pub(super) struct InForce {

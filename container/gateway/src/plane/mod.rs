@@ -65,7 +65,7 @@ const INTERFACES: Duration = Duration::from_secs(30);
 /// What a gateway may use.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Loops, each with a thread; as many as the kernel can tell apart of these.
+    /// Loops, each with a thread; one where the kernel cannot tell them apart.
     pub loops: usize,
     /// Bytes in buffers of TCP flows, all together. The number of flows is limited by it too.
     pub memory: usize,
@@ -168,7 +168,7 @@ impl Plane {
             link: Link::new(tunnel, outer, [v4.into(), v6.into()], identification, now),
             tcp,
             udp: Datagrams::new(mappings, limits.segmentation, now),
-            pings: Pings::new(now),
+            pings: Pings::new(post.loops(), now),
             names: Names::new(random()?, rules.reachable()),
             fragments: Reassembly::default(),
             rules,

@@ -35,10 +35,11 @@ pub struct Pings {
 }
 
 impl Pings {
-    /// No mappings yet.
-    pub fn new(now: Time) -> Self {
+    /// No mappings yet, of one of so many loops, which share what files there are.
+    pub fn new(loops: usize, now: Time) -> Self {
+        let total = TOTAL / loops as u32;
         Self {
-            mappings: Mappings::new(Limits::ping(PER_PEER, TOTAL), now),
+            mappings: Mappings::new(Limits::ping(PER_PEER.min(total), total), now),
             sockets: Vec::new(),
             buffer: Vec::new(),
         }

@@ -138,10 +138,12 @@ fn refused(code: u16, body: &[u8]) -> String {
     let said = serde_json::from_slice::<Answer>(body).map(|answer| answer.message).unwrap_or_default();
     let said: String = said.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
     let advice = match code {
-        401 | 403 | 404 => "; the token needs to write commit statuses of this repository",
-        _ => "",
+        401 | 403 | 404 => "the token needs to write commit statuses of this repository",
+        422 => "look whether the commit is in this repository, and has fewer than 1000 statuses",
+        _ => "it is tried again",
     };
-    format!("GitHub answered {code} {said}{advice}")
+    let said = if said.is_empty() { "without a reason" } else { &said };
+    format!("GitHub answered {code} {said}; {advice}")
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {
@@ -201,6 +203,7 @@ mod tests {
         let text =
             refused(403, br#"{ "message": "Resource not accessible by integration", "status": "403" }"#);
         assert!(text.contains("not accessible") && text.contains("write commit statuses"), "{text}");
-        assert_eq!(refused(422, b"<html>"), "GitHub answered 422 ");
+        let text = refused(422, b"<html>");
+        assert!(text.starts_with("GitHub answered 422 without a reason; look whether the commit"), "{text}");
     }
 }

@@ -151,12 +151,8 @@ pub fn datagrams(bed: &Bed<'_>, direction: Direction, warm_up: Duration, time: D
     let client = client.unwrap();
     server.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     // A datagram may be lost, the first one too.
-    let from = loop {
-        client.send(b"hello").unwrap();
-        if let Ok((_, from)) = server.recv_from(&mut [0; 64]) {
-            break from;
-        }
-    };
+    let hello = || client.send(b"hello").and_then(|_| server.recv_from(&mut [0; 64])).ok();
+    let (_, from) = (0..100).find_map(|_| hello()).expect("no datagram has arrived within ten seconds");
     server.connect(from).unwrap();
     let (sender, receiver) = match direction {
         Direction::Down => (server, client),

@@ -173,7 +173,7 @@ fn while_its_tunnel_is_closed_a_gateway_s_log_tells_of_its_use_and_the_disagreem
     });
     assert!(azure.count(Kind::Logs) >= 1);
     let known = view.conditions.iter().find(|condition| condition.kind.as_str() == "TelemetryKnown").unwrap();
-    assert_eq!((view.state_name(), known.reason.as_str()), (StateName::Active, "Fresh"), "{view:?}");
+    assert_eq!((view.state_name(), &*known.reason), (StateName::Active, "Fresh"), "{view:?}");
     let disagrees = view.conditions.iter().find(|condition| condition.kind.as_str() == "EvidenceAgrees");
     assert!(disagrees.unwrap().message.contains("drops UDP"), "{disagrees:?}");
     assert!(alice.pings(SERVER), "users have noticed nothing");

@@ -333,5 +333,6 @@ fn a_daemon_killed_after_nine_to_twelve_calls_leaves_one_group_and_no_orphan() {
 
 #[test]
 fn a_daemon_killed_after_more_than_twelve_calls_leaves_one_group_and_no_orphan() {
-    killed_after_each(13..=16);
+    let past_the_last = (13..=40).any(|number| !killed_after(number));
+    assert!(past_the_last, "a session that comes and goes takes more calls than were interrupted here");
 }

@@ -228,17 +228,10 @@ fn not_found(id: &str) -> Answer {
 fn list(state: &mut State, asked: &Asked) -> Answer {
     let scope = asked.path.trim_end_matches('/').to_ascii_lowercase();
     let skip: usize = asked.query("$skiptoken").and_then(|skip| skip.parse().ok()).unwrap_or(0);
-    let listing = state.groups.listing(state.behaviour.list_lag);
-    let all: Vec<&Value> = listing
-        .iter()
-        .filter(|group| {
-            group["id"].as_str().is_some_and(|id| id.to_ascii_lowercase().starts_with(&format!("{scope}/")))
-        })
-        .collect();
-    let page: Vec<&Value> = all.iter().skip(skip).take(state.behaviour.page).copied().collect();
-    let mut body = json!({ "value": page });
+    let (page, more) = state.groups.listing(state.behaviour.list_lag, &scope, skip, state.behaviour.page);
     let next = skip + page.len();
-    if next < all.len() {
+    let mut body = json!({ "value": page });
+    if more {
         let version = asked.query("api-version").unwrap_or_default();
         body["nextLink"] =
             json!(format!("{}{}?api-version={version}&$skiptoken={next}", state.own, asked.path));

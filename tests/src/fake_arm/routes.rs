@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::calls::Kind;
 use super::groups::{Group, Refused, Standing};
 use super::http::{Answer, Asked};
-use super::{IDENTITY_HEADER, SUBSCRIPTION, State, TOKEN, schema};
+use super::{IDENTITY_HEADER, OTHER_SUBSCRIPTION, SUBSCRIPTION, State, TOKEN, schema};
 
 /// API versions that the service knows, as far as anybody here uses them.
 const VERSIONS: [&str; 2] = ["2023-05-01", "2025-09-01"];
@@ -207,7 +207,7 @@ fn refusal(state: &State, asked: &Asked) -> Option<Answer> {
         Some(_) => {}
     }
     let segments: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
-    if segments.get(1).is_none_or(|subscription| !subscription.eq_ignore_ascii_case(SUBSCRIPTION)) {
+    if segments.get(1).is_none_or(|subscription| ![SUBSCRIPTION, OTHER_SUBSCRIPTION].contains(subscription)) {
         return Some(Answer::error(404, "SubscriptionNotFound", "The subscription could not be found."));
     }
     let group = segments

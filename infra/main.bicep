@@ -44,6 +44,11 @@ param document string = ''
 @maxValue(2)
 param replicas int
 
+@description('Into how many parts the sessions are divided. With 1 the daemon is billed as idle most of the time; with 2 or more both replicas lead, and neither is ever idle.')
+@minValue(1)
+@maxValue(16)
+param shards int = 1
+
 @description('Whether the API of the daemon is reachable over HTTPS. Without it the daemon is asked with az containerapp exec.')
 param exposeApi bool
 
@@ -279,6 +284,7 @@ module daemon 'modules/daemon.bicep' = if (!empty(daemonImage)) {
     vaultUri: vault.outputs.uri
     lock: '${storage.outputs.blobEndpoint}/leader/lock'
     replicas: replicas
+    shards: shards
     exposeApi: exposeApi
     allowedClients: allowedClients
     leaseSeconds: leaseSeconds

@@ -1,10 +1,13 @@
 //! Names. All of them are DNS labels, because they become host names, file names and parts of resource names.
+//!
+//! Up to 23 characters they lie where the value lies: a pass copies and compares those of thousands of sessions.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +68,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $limit:literal, $why:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $type(String);
+        pub struct $type(SmolStr);
 
         impl $type {
             /// Longest name in characters.
@@ -83,7 +86,7 @@ macro_rules! name {
 
             fn from_str(text: &str) -> Result<Self, NameError> {
                 check($what, $limit, $why, text)?;
-                Ok(Self(text.to_owned()))
+                Ok(Self(text.into()))
             }
         }
 

@@ -51,7 +51,7 @@ MISTAKES = [
     Mistake("properties", "a misspelt property", f"{MODULES}/storage.bicep", "allowSharedKeyAccess", "allowSharedKeysAccess", "has no property allowSharedKeysAccess"),
     Mistake("properties", "a property that the newest version does not have", f"{MODULES}/daemon.bicep", "maxInactiveRevisions:", "maxInactiveRevision:", "app in 2026-01-01.properties.configuration has no property maxInactiveRevision", schema=True),
     Mistake("properties", "the wrong case", f"{MODULES}/daemon.bicep", "targetPort: port", "TargetPort: port", "but targetPort"),
-    Mistake("properties", "a property that is missing", f"{MODULES}/daemon.bicep", "httpGet: {\n                path: '/readyz'\n                port: port", "httpGet: {\n                path: '/readyz'", "port is missing"),
+    Mistake("properties", "a property that is missing", f"{MODULES}/daemon.bicep", "type: 'Readiness'\n              httpGet: {\n                path: '/livez'\n                port: port", "type: 'Readiness'\n              httpGet: {\n                path: '/livez'", "port is missing"),
     Mistake("properties", "a property that is read-only", f"{MODULES}/registry.bicep", "adminUserEnabled: false", "loginServer: 'x'", "loginServer is read-only"),
     Mistake("properties", "a value that is not listed", f"{MODULES}/storage.bicep", "'TLS1_2'", "'TLS12'", "'TLS12', not one of"),
     Mistake("properties", "a string for a number", f"{MODULES}/daemon.bicep", "maxInactiveRevisions: 5", "maxInactiveRevisions: '5'", "is int, not string"),

@@ -45,8 +45,11 @@ param vaultUri string
 @description('Address of the blob whose lease says who leads.')
 param lock string
 
-@description('How many daemons run. One leads.')
+@description('How many daemons run.')
 param replicas int
+
+@description('Into how many parts the sessions are divided. With 1 one daemon leads and the others stand by.')
+param shards int
 
 @description('Whether the API is reachable over HTTPS.')
 param exposeApi bool
@@ -168,6 +171,10 @@ resource app 'Microsoft.App/containerApps@2025-01-01' = {
               value: 'Project=${tags.Project},Environment=${tags.Environment},Owner=${tags.Owner},CostCenter=${tags.CostCenter}'
             }
             {
+              name: 'EBB_SHARDS'
+              value: string(shards)
+            }
+            {
               name: 'EBB_LEASE_SECONDS'
               value: string(leaseSeconds)
             }
@@ -197,9 +204,11 @@ resource app 'Microsoft.App/containerApps@2025-01-01' = {
               failureThreshold: 3
             }
             {
+              // Not /readyz, which only who leads passes: a new revision leads when the old one has ended, and the old one ends
+              // when the new one is ready.
               type: 'Readiness'
               httpGet: {
-                path: '/readyz'
+                path: '/livez'
                 port: port
               }
               periodSeconds: 15

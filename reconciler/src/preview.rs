@@ -1,6 +1,7 @@
 //! What would happen: the planner's answer without anybody acting on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ebb_core::action::{Action, Plan};
 use ebb_core::forecast::{Foreseen, Settled, forecast, settled};
@@ -102,7 +103,7 @@ pub fn of_merge(from: Document, to: Document, now: Timestamp, until: Option<Time
     let snapshot = Snapshot {
         at: now,
         passes: 0,
-        desired: Some(desired),
+        desired: Some(Arc::new(desired)),
         source: SourceStatus::default(),
         records,
         observed,

@@ -69,7 +69,7 @@ fn news(snapshot: &Snapshot) -> Option<News> {
 
 /// Where the version stands, and the line that says why.
 fn stands(accepted: &Condition, ready: &Condition) -> (Standing, String) {
-    let (standing, condition) = match (accepted.status, ready.status, ready.reason.as_str()) {
+    let (standing, condition) = match (accepted.status, ready.status, &*ready.reason) {
         (Status::False, _, _) => (Standing::Failure, accepted),
         (_, Status::True, _) => (Standing::Success, ready),
         (_, _, "Stalled" | "StoreUnavailable" | "ProviderUnavailable") => (Standing::Error, ready),

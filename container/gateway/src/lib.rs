@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use args::{Command, Target};
 
 pub use probe::Machine;
+pub use resolv::host_resolvers;
 
 /// Runs the gateway's command line, without the program's own name. The stand-alone binary is this and nothing else; `ebb`
 /// offers it as a hidden subcommand, so that one executable can do both.

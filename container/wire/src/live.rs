@@ -1,5 +1,6 @@
 //! The part of a gateway's configuration that changes while it runs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -80,14 +81,35 @@ impl Live {
     /// new generation with equal content is no reason to send anything.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        let mut canonical = self.clone();
-        canonical.generation = 0;
-        canonical.peers.sort_by_key(|peer| peer.public_key);
-        canonical.routes.sort();
-        canonical.peers.iter_mut().for_each(|peer| peer.source_ips.sort());
-        // A struct of strings, numbers and sorted maps always serialises.
-        let json = serde_json::to_vec(&canonical).unwrap_or_default();
-        Digest(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())
+        let mut peers: Vec<_> = self.peers.iter().map(Peer::canonical).collect();
+        peers.sort_by_key(|peer| peer.public_key);
+        let mut routes: Vec<_> = self.routes.iter().collect();
+        routes.sort();
+        let mut sha = Sha256::new();
+        // Neither hashing nor a struct of strings, numbers and sorted maps can fail.
+        let _ = serde_json::to_writer(&mut sha, &Canonical { generation: 0, peers, routes, dns: &self.dns });
+        Digest(format!("{:x}", sha.finalize()))
+    }
+}
+
+/// A [`Live`] in the one order and with the one generation that are hashed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Canonical<'a> {
+    generation: u64,
+    peers: Vec<Cow<'a, Peer>>,
+    routes: Vec<&'a IpNet>,
+    dns: &'a Dns,
+}
+
+impl Peer {
+    fn canonical(&self) -> Cow<'_, Self> {
+        if self.source_ips.is_sorted() {
+            return Cow::Borrowed(self);
+        }
+        let mut peer = self.clone();
+        peer.source_ips.sort();
+        Cow::Owned(peer)
     }
 }
 
@@ -109,6 +131,36 @@ mod tests {
         let one = Live { generation: 1, peers: vec![peer(2), peer(3)], ..Live::default() };
         let two = Live { generation: 2, peers: vec![peer(3), peer(2)], ..Live::default() };
         assert_eq!(one.digest(), two.digest());
+    }
+
+    #[test]
+    fn the_digest_is_over_the_sorted_json() {
+        let live = Live {
+            generation: 9,
+            peers: vec![
+                Peer {
+                    source_ips: vec!["203.0.113.0/24".parse().unwrap(), "192.0.2.0/24".parse().unwrap()],
+                    ..peer(3)
+                },
+                peer(2),
+            ],
+            routes: vec!["::/0".parse().unwrap(), "0.0.0.0/0".parse().unwrap()],
+            dns: Dns::default(),
+        };
+        let sorted = Live {
+            generation: 0,
+            peers: vec![
+                peer(2),
+                Peer {
+                    source_ips: vec!["192.0.2.0/24".parse().unwrap(), "203.0.113.0/24".parse().unwrap()],
+                    ..peer(3)
+                },
+            ],
+            routes: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
+            dns: Dns::default(),
+        };
+        let json = serde_json::to_vec(&sorted).unwrap();
+        assert_eq!(live.digest().as_str(), format!("{:x}", Sha256::digest(json)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who may run when not everybody can.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ebb_desired_state::{Limits, SessionName, UserName};
 use jiff::Timestamp;
@@ -79,7 +79,7 @@ type Rivals<'h, 'a> = BTreeMap<usize, (&'h Candidate<'a>, &'a UserName)>;
 struct Holders<'h, 'a> {
     sessions: Vec<&'h Candidate<'a>>,
     /// Positions in `sessions`. An edit of a running session can give one user two.
-    by_user: BTreeMap<&'a UserName, Vec<usize>>,
+    by_user: HashMap<&'a UserName, Vec<usize>>,
 }
 
 impl<'h, 'a> Holders<'h, 'a> {

@@ -1,5 +1,7 @@
 //! Facts about a session in the form that Kubernetes users know.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// One fact.
@@ -12,9 +14,9 @@ pub struct Condition {
     /// Whether it holds.
     pub status: Status,
     /// One word in CamelCase, from [`reasons`] or the name of an error class.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// One sentence for people.
-    pub message: String,
+    pub message: Cow<'static, str>,
     /// The generation that the fact is about, where it is about one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub observed_generation: Option<u64>,
@@ -118,8 +120,13 @@ pub mod reasons {
 impl Condition {
     /// A condition.
     #[must_use]
-    pub fn new(kind: ConditionKind, status: Status, reason: &str, message: impl Into<String>) -> Self {
-        Self { kind, status, reason: reason.to_owned(), message: message.into(), observed_generation: None }
+    pub fn new(
+        kind: ConditionKind,
+        status: Status,
+        reason: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { kind, status, reason: reason.into(), message: message.into(), observed_generation: None }
     }
 
     /// The same about a generation.

@@ -1,5 +1,7 @@
 //! Whether a session is wanted now.
 
+use std::borrow::Cow;
+
 use ebb_desired_state::{Document, Session, Suspension};
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,26 +15,38 @@ use crate::state::{Rest, State};
 ///
 /// `session` is `None` when the document does not have it. Afterwards [`Record::wanted_since`] is set exactly when the answer is
 /// [`Demand::Up`].
-pub fn demand(desired: &Desired, session: Option<&Session>, record: &mut Record, now: Timestamp) -> Demand {
+pub fn demand(
+    desired: &Desired,
+    session: Option<&Session>,
+    record: &mut Cow<'_, Record>,
+    now: Timestamp,
+) -> Demand {
     let Some(session) = session else {
-        record.wanted_since = None;
+        want_from(record, None);
         return Demand::Rest(Rest::Removed);
     };
     take_up_wake(session, record, now);
     take_up_request(record, now);
     release_latch(session, record, now);
     if record.suspended.as_ref().is_some_and(|suspended| suspended.suspension.until <= now) {
-        record.suspended = None;
+        record.to_mut().suspended = None;
     }
     match reason_to_rest(desired, session, record, now) {
         Some(why) => {
-            record.wanted_since = None;
+            want_from(record, None);
             Demand::Rest(why)
         }
         None => {
-            record.wanted_since.get_or_insert(now);
+            let since = record.wanted_since.or(Some(now));
+            want_from(record, since);
             Demand::Up
         }
+    }
+}
+
+fn want_from(record: &mut Cow<'_, Record>, since: Option<Timestamp>) {
+    if record.wanted_since != since {
+        record.to_mut().wanted_since = since;
     }
 }
 
@@ -90,8 +104,9 @@ pub fn lifetime_end(session: &Session, record: &Record) -> Option<Timestamp> {
     run.created_at.unwrap_or(run.began_at).checked_add(limit).ok()
 }
 
-fn take_up_wake(session: &Session, record: &mut Record, now: Timestamp) {
+fn take_up_wake(session: &Session, record: &mut Cow<'_, Record>, now: Timestamp) {
     if session.wake != record.wake {
+        let record = record.to_mut();
         record.wake.clone_from(&session.wake);
         if session.wake.is_some() {
             record.latch = None;
@@ -100,8 +115,12 @@ fn take_up_wake(session: &Session, record: &mut Record, now: Timestamp) {
     }
 }
 
-fn take_up_request(record: &mut Record, now: Timestamp) {
-    let Some(request) = record.request.as_mut().filter(|request| !request.handled) else { return };
+fn take_up_request(record: &mut Cow<'_, Record>, now: Timestamp) {
+    if record.request.as_ref().is_none_or(|request| request.handled) {
+        return;
+    }
+    let record = record.to_mut();
+    let Some(request) = &mut record.request else { return };
     request.handled = true;
     match request.kind {
         RequestKind::Start => {
@@ -112,14 +131,14 @@ fn take_up_request(record: &mut Record, now: Timestamp) {
     }
 }
 
-fn release_latch(session: &Session, record: &mut Record, now: Timestamp) {
+fn release_latch(session: &Session, record: &mut Cow<'_, Record>, now: Timestamp) {
     let Some(latch) = &record.latch else { return };
     let respecified = record.generation > latch.generation;
     let reopened = session.schedule.as_ref().is_some_and(|schedule| {
         matches!(schedule.next_change(latch.at), Some((at, opens)) if at <= now && (opens || reopens(schedule, at, now)))
     });
     if respecified || reopened {
-        record.latch = None;
+        record.to_mut().latch = None;
     }
 }
 

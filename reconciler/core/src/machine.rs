@@ -84,10 +84,10 @@ pub enum Slot {
 }
 
 /// Something that has to hold as long as the session stays in its state.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Effect {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Effect<'a> {
     /// For which session.
-    pub session: SessionName,
+    pub session: &'a SessionName,
     /// For which generation of it.
     pub generation: Generation,
     /// What.
@@ -109,55 +109,42 @@ pub enum Operation {
 /// What has to hold, and what moved, as far as the machine was told.
 #[derive(Debug)]
 struct Context {
-    session: SessionName,
-    generation: Generation,
     retry_at: Timestamp,
-    effects: BTreeSet<Effect>,
+    operations: BTreeSet<Operation>,
     transitions: Vec<(State, State)>,
 }
 
 impl Context {
     fn emit(&mut self, operation: Operation) {
-        let effect = self.effect(operation);
-        self.effects.insert(effect);
+        self.operations.insert(operation);
     }
 
     fn withdraw(&mut self, operation: Operation) {
-        let effect = self.effect(operation);
-        self.effects.remove(&effect);
-    }
-
-    fn effect(&self, operation: Operation) -> Effect {
-        Effect { session: self.session.clone(), generation: self.generation, operation }
+        self.operations.remove(&operation);
     }
 }
 
 /// A session's machine during one pass.
-pub struct Machine {
+pub struct Machine<'a> {
+    session: &'a SessionName,
+    generation: Generation,
     inner: InitializedStateMachine<Session>,
     context: Context,
 }
 
-impl Machine {
+impl<'a> Machine<'a> {
     /// Restores the machine of `session` in `state`. A session that fails during this pass is tried again at `retry_at`.
     #[must_use]
     pub fn restore(
-        session: &SessionName,
+        session: &'a SessionName,
         generation: Generation,
         state: &State,
         retry_at: Timestamp,
     ) -> Self {
-        let mut context = Context {
-            session: session.clone(),
-            generation,
-            retry_at,
-            effects: BTreeSet::new(),
-            transitions: Vec::new(),
-        };
+        let mut context = Context { retry_at, operations: BTreeSet::new(), transitions: Vec::new() };
         let mut inner = Session.uninitialized_state_machine().init_with_context(&mut context);
         inner.handle_with_context(&Input::Restore(state.clone()), &mut context);
-        context.transitions.clear();
-        Self { inner, context }
+        Self { session, generation, inner, context }
     }
 
     /// Tells one fact.
@@ -172,9 +159,9 @@ impl Machine {
     }
 
     /// What has to hold in that state.
-    #[must_use]
-    pub fn effects(&self) -> &BTreeSet<Effect> {
-        &self.context.effects
+    pub fn effects(&self) -> impl Iterator<Item = Effect<'a>> {
+        let effect = |operation| Effect { session: self.session, generation: self.generation, operation };
+        self.context.operations.iter().copied().map(effect)
     }
 
     /// The transitions since the restore, in order.
@@ -372,7 +359,9 @@ impl Session {
 
 impl Session {
     fn moved(&mut self, from: &Node, to: &Node, context: &mut Context) {
-        context.transitions.push((stored(from), stored(to)));
+        if *from != Node::restoring() {
+            context.transitions.push((stored(from), stored(to)));
+        }
     }
 }
 
@@ -399,7 +388,7 @@ fn node(state: &State) -> Node {
 
 fn stored(node: &Node) -> State {
     match node.clone() {
-        // No machine is asked before it is restored.
+        // No machine is asked before it is restored, and restoring is no transition.
         Node::Restoring {} => State::Queued { wait: Wait::Turn },
         Node::Queued { wait } => State::Queued { wait },
         Node::Parked { why } => State::Parked { why },

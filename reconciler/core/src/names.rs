@@ -5,6 +5,7 @@ use std::fmt;
 use ebb_desired_state::{DeploymentName, SessionName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use smol_str::{SmolStr, format_smolstr};
 
 /// Counts the accepted changes of one session's spec. It never goes back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,21 +29,22 @@ impl fmt::Display for Generation {
 /// SHA-256 in lower-case hexadecimal over the canonical JSON of something.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Hash(String);
+pub struct Hash(SmolStr);
 
 impl Hash {
     /// The hash of `value`. Two values hash alike exactly when they serialise alike.
     #[must_use]
     pub fn of<T: Serialize>(value: &T) -> Self {
-        // Everything hashed here is a tree of structs, strings, numbers and sorted maps, which always serialises.
-        let json = serde_json::to_vec(value).unwrap_or_default();
-        Self(hex(&Sha256::digest(json)))
+        let mut sha = Sha256::new();
+        // Hashing cannot fail, and everything hashed here is a tree of structs, strings, numbers and sorted maps.
+        let _ = serde_json::to_writer(&mut sha, value);
+        Self(format_smolstr!("{:x}", sha.finalize()))
     }
 
     /// A hash read back from a tag.
     #[must_use]
     pub fn from_tag(text: &str) -> Self {
-        Self(text.to_owned())
+        Self(text.into())
     }
 
     /// All 64 digits.
@@ -69,13 +71,13 @@ impl fmt::Debug for Hash {
 /// lost response can never make a second gateway for one session.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct GatewayName(String);
+pub struct GatewayName(SmolStr);
 
 impl GatewayName {
     /// The name for `session` of `deployment`: at most 4 + 30 + 1 + 15 = 50 of the 63 characters that ACI allows.
     #[must_use]
     pub fn new(deployment: &DeploymentName, session: &SessionName) -> Self {
-        Self(format!("ebb-{deployment}-{session}"))
+        Self(format_smolstr!("ebb-{deployment}-{session}"))
     }
 
     /// Whether it is the name for `session` of `deployment`.
@@ -88,7 +90,7 @@ impl GatewayName {
     /// A name as the provider lists it.
     #[must_use]
     pub fn listed(text: &str) -> Self {
-        Self(text.to_owned())
+        Self(text.into())
     }
 
     /// The name.
@@ -107,7 +109,7 @@ impl fmt::Display for GatewayName {
 /// One run of a session, from provisioning to gone; a version 4 UUID (RFC 9562, section 5.4). The API calls it `sessionId`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct RunId(String);
+pub struct RunId(SmolStr);
 
 impl RunId {
     /// Makes an id. Equal arguments give equal ids; `seed` is fresh randomness in every pass.
@@ -118,8 +120,15 @@ impl RunId {
         bytes.copy_from_slice(&digest[..16]);
         bytes[6] = (bytes[6] & 0x0f) | 0x40;
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        let text = hex(&bytes);
-        Self([&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-"))
+        let text = format!("{:032x}", u128::from_be_bytes(bytes));
+        Self(format_smolstr!(
+            "{}-{}-{}-{}-{}",
+            &text[..8],
+            &text[8..12],
+            &text[12..16],
+            &text[16..20],
+            &text[20..]
+        ))
     }
 
     /// The UUID in lower case.
@@ -131,7 +140,7 @@ impl RunId {
 
 impl From<String> for RunId {
     fn from(text: String) -> Self {
-        Self(text)
+        Self(text.into())
     }
 }
 
@@ -139,8 +148,4 @@ impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

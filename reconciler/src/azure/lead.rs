@@ -38,8 +38,17 @@ impl Lead {
     /// Waits until this daemon leads something, and takes the store over.
     ///
     /// # Errors
-    /// When Azure refuses for good, or the store cannot be taken over.
+    /// When Azure refuses for good, or the store cannot be taken over. What was taken until then is given back, so that nobody has to
+    /// wait for the end of a lease that is of no use.
     pub async fn begin(&mut self, store: &dyn Store) -> Result<(), SharingError> {
+        let begun = self.take(store).await;
+        if begun.is_err() {
+            self.release().await;
+        }
+        begun
+    }
+
+    async fn take(&mut self, store: &dyn Store) -> Result<(), SharingError> {
         match &mut self.kind {
             Kind::Whole { lock, lease } => {
                 let held = lease.insert(Box::new(lock.acquire().await?));
@@ -62,10 +71,13 @@ impl Lead {
     }
 
     /// Gives back what it has.
-    pub async fn release(self) {
-        match self.kind {
-            Kind::Whole { lease: Some(lease), .. } => lease.release().await,
-            Kind::Whole { lease: None, .. } => {}
+    pub async fn release(&mut self) {
+        match &mut self.kind {
+            Kind::Whole { lease, .. } => {
+                if let Some(lease) = lease.take() {
+                    lease.release().await;
+                }
+            }
             Kind::Shared(sharing) => sharing.release().await,
         }
     }

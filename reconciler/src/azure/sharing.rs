@@ -102,7 +102,7 @@ impl Sharing {
     }
 
     /// Gives everything back.
-    pub async fn release(mut self) {
+    pub async fn release(&mut self) {
         for (_, kept) in std::mem::take(&mut self.shards) {
             kept.release().await;
         }

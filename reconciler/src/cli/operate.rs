@@ -83,7 +83,7 @@ pub(super) async fn reconcile(
         Output::Json => json(&status)?,
         Output::Text => {
             let condition = of_kind(&status, ConditionKind::Ready);
-            println!("{}", condition.map_or("asked for", |condition| condition.message.as_str()));
+            println!("{}", condition.map_or("asked for", |condition| &*condition.message));
         }
     }
     Ok(ExitCode::SUCCESS)

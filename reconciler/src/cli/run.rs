@@ -125,7 +125,7 @@ pub(super) async fn run(options: Run, daemon: &Daemon) -> Outcome {
     reporting.abort();
     #[cfg(feature = "azure")]
     match (lead, ended) {
-        (Some(lead), Ended::Settled) => drop(tokio::time::timeout(LAST_WORDS, lead.release()).await),
+        (Some(mut lead), Ended::Settled) => drop(tokio::time::timeout(LAST_WORDS, lead.release()).await),
         // What may still reach Azure must find nobody else at work.
         (Some(_), Ended::Abandoned) | (None, _) => {}
     }

@@ -3,6 +3,8 @@
 //! Whatever cannot be read, parsed or trusted changes nothing: the last valid document stays in force, here and after a
 //! restart, because every accepted text is kept in the store before it counts.
 
+use std::sync::Arc;
+
 use ebb_core::note::{Note, NoteKind, Outcome};
 use ebb_core::plan::{Desired, Revision};
 use ebb_desired_state::Document;
@@ -18,7 +20,7 @@ use crate::store::{Accepted, MOST_LINES, PlanSummary, StoreError};
 /// The document in force and what is wrong with newer ones.
 #[derive(Default)]
 pub struct Intake {
-    desired: Option<Desired>,
+    desired: Option<Arc<Desired>>,
     /// What names the text in force, wherever it comes from.
     text: Option<Revision>,
     /// What a new version has to follow.
@@ -74,12 +76,12 @@ impl Intake {
         self.status.provenance = accepted.provenance.clone();
         self.text = Some(revision_of(accepted.text.as_bytes()));
         self.base = Some(Base { revision: revision.clone(), origin: origin.clone() });
-        self.desired = Some(Desired::new(document, revision.clone()));
+        self.desired = Some(Arc::new(Desired::new(document, revision.clone())));
     }
 
     /// The document in force.
     #[must_use]
-    pub fn desired(&self) -> Option<&Desired> {
+    pub fn desired(&self) -> Option<&Arc<Desired>> {
         self.desired.as_ref()
     }
 

@@ -96,7 +96,7 @@ pub struct Engine {
     keys_missing: BTreeSet<SecretName>,
     approved: Option<Revision>,
     in_flight: BTreeSet<SessionName>,
-    report: Option<Report>,
+    report: Option<Arc<Report>>,
     store_error: Option<String>,
     /// The records in memory may not be those of the store.
     records_doubtful: bool,

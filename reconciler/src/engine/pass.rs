@@ -1,6 +1,7 @@
 //! One pass of the loop.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_core::action::Plan;
@@ -218,12 +219,13 @@ impl Engine {
     /// Keeps the report. Of a session whose last step is still being carried out the planner has only the record from before
     /// it, so what was said when the step began stands: nobody sees a session go back and forth.
     fn remember(&mut self, mut report: Report) {
-        for (name, of_session) in self.report.take().into_iter().flat_map(|old| old.sessions) {
-            if self.in_flight.contains(&name) {
-                report.sessions.insert(name, of_session);
+        let before = self.report.take();
+        for name in &self.in_flight {
+            if let Some(said) = before.as_ref().and_then(|before| before.sessions.get(name)) {
+                report.sessions.insert(name.clone(), said.clone());
             }
         }
-        self.report = Some(report);
+        self.report = Some(Arc::new(report));
     }
 
     /// Links follow what is observed: one for each session that is up and whose gateway has an address.

@@ -1,6 +1,7 @@
 //! What the engine knows, for everybody who wants to look.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ebb_core::evidence::Evidence;
 use ebb_core::observed::{Gateway, Observed};
@@ -22,7 +23,7 @@ pub struct Snapshot {
     /// How many passes there were.
     pub passes: u64,
     /// The document in force.
-    pub desired: Option<Desired>,
+    pub desired: Option<Arc<Desired>>,
     /// What is known of its source.
     pub source: SourceStatus,
     /// What is remembered.
@@ -38,7 +39,7 @@ pub struct Snapshot {
     /// The revision whose mass teardown somebody has approved.
     pub approved: Option<Revision>,
     /// Why the last pass decided what it decided.
-    pub report: Option<Report>,
+    pub report: Option<Arc<Report>>,
     /// Why the store cannot be read or written.
     pub store_error: Option<String>,
     /// Into how many shards the sessions are divided.

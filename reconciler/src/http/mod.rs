@@ -91,7 +91,11 @@ pub fn router(app: App) -> Router {
 /// # Errors
 /// When the listener fails.
 pub async fn stand_by(listener: TcpListener) -> std::io::Result<()> {
-    let waiting = || async { (StatusCode::SERVICE_UNAVAILABLE, "standing by: another daemon leads\n") };
+    // Before several daemons stands something that may choose another one the next time.
+    let again = [(header::RETRY_AFTER, "1")];
+    let waiting = move || async move {
+        (StatusCode::SERVICE_UNAVAILABLE, again, "standing by: another daemon leads\n")
+    };
     let metrics = || async { ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::standing_by()) };
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))

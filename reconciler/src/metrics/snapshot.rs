@@ -44,7 +44,7 @@ fn deployment(sheet: &Sheet, snapshot: &Snapshot) {
         "1 while a condition of the whole deployment holds, 0 while it does not, -1 while nobody can say.",
         &["type", "reason"],
         deployment::conditions(snapshot).iter().map(|condition| {
-            (vec![condition.kind.as_str().to_owned(), condition.reason.clone()], status(condition.status))
+            (vec![condition.kind.as_str().to_owned(), condition.reason.to_string()], status(condition.status))
         }),
     );
     if let Some(at) = snapshot.source.accepted_at {
@@ -150,7 +150,10 @@ fn sessions(sheet: &Sheet, snapshot: &Snapshot) {
         reports().flat_map(|report| {
             report.conditions.iter().map(|condition| {
                 let kind = condition.kind.as_str().to_owned();
-                (vec![report.session.to_string(), kind, condition.reason.clone()], status(condition.status))
+                (
+                    vec![report.session.to_string(), kind, condition.reason.to_string()],
+                    status(condition.status),
+                )
             })
         }),
     );

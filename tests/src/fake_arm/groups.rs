@@ -254,14 +254,24 @@ impl Groups {
         }
     }
 
-    /// All groups as a listing shows them that is this old.
-    pub(super) fn listing(&self, lag: Duration) -> Vec<Value> {
-        if lag.is_zero() {
-            return self.groups.values().map(|group| group.shown(false)).collect();
-        }
-        let at = now();
-        let seen = self.past.iter().rev().find(|(since, _)| at.duration_since(*since) >= lag);
-        seen.map(|(_, groups)| groups.clone()).unwrap_or_default()
+    /// The groups below `scope` as a listing shows them that is this old: at most `most` of them after `skip` others, and whether
+    /// there are more.
+    pub(super) fn listing(&self, lag: Duration, scope: &str, skip: usize, most: usize) -> (Vec<Value>, bool) {
+        let below =
+            |id: &str| id.to_ascii_lowercase().strip_prefix(scope).is_some_and(|rest| rest.starts_with('/'));
+        let mut page: Vec<Value> = if lag.is_zero() {
+            let groups = self.groups.values().filter(|group| below(&group.id));
+            groups.skip(skip).take(most + 1).map(|group| group.shown(false)).collect()
+        } else {
+            let at = now();
+            let seen = self.past.iter().rev().find(|(since, _)| at.duration_since(*since) >= lag);
+            let groups = seen.into_iter().flat_map(|(_, groups)| groups);
+            let groups = groups.filter(|group| group["id"].as_str().is_some_and(below));
+            groups.skip(skip).take(most + 1).cloned().collect()
+        };
+        let more = page.len() > most;
+        page.truncate(most);
+        (page, more)
     }
 }
 

@@ -33,8 +33,11 @@ use self::balancers::Balancers;
 use self::calls::Calls;
 use self::groups::Groups;
 
-/// The subscription that exists.
+/// The subscription that everything is in, unless somebody says otherwise.
 pub const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
+
+/// Another one that exists, with the same resource groups.
+pub const OTHER_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000002";
 
 /// The resource group that exists, unless others are named.
 pub const RESOURCE_GROUP: &str = "rg-ebb";

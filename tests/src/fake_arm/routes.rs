@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::calls::Kind;
 use super::groups::{Group, Refused, Standing};
 use super::http::{Answer, Asked};
-use super::{IDENTITY_HEADER, SUBSCRIPTION, State, TOKEN, schema};
+use super::{IDENTITY_HEADER, OTHER_SUBSCRIPTION, SUBSCRIPTION, State, TOKEN, schema};
 
 /// API versions that the service knows, as far as anybody here uses them.
 const VERSIONS: [&str; 2] = ["2023-05-01", "2025-09-01"];
@@ -207,7 +207,7 @@ fn refusal(state: &State, asked: &Asked) -> Option<Answer> {
         Some(_) => {}
     }
     let segments: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
-    if segments.get(1).is_none_or(|subscription| !subscription.eq_ignore_ascii_case(SUBSCRIPTION)) {
+    if segments.get(1).is_none_or(|subscription| ![SUBSCRIPTION, OTHER_SUBSCRIPTION].contains(subscription)) {
         return Some(Answer::error(404, "SubscriptionNotFound", "The subscription could not be found."));
     }
     let group = segments
@@ -228,17 +228,10 @@ fn not_found(id: &str) -> Answer {
 fn list(state: &mut State, asked: &Asked) -> Answer {
     let scope = asked.path.trim_end_matches('/').to_ascii_lowercase();
     let skip: usize = asked.query("$skiptoken").and_then(|skip| skip.parse().ok()).unwrap_or(0);
-    let listing = state.groups.listing(state.behaviour.list_lag);
-    let all: Vec<&Value> = listing
-        .iter()
-        .filter(|group| {
-            group["id"].as_str().is_some_and(|id| id.to_ascii_lowercase().starts_with(&format!("{scope}/")))
-        })
-        .collect();
-    let page: Vec<&Value> = all.iter().skip(skip).take(state.behaviour.page).copied().collect();
-    let mut body = json!({ "value": page });
+    let (page, more) = state.groups.listing(state.behaviour.list_lag, &scope, skip, state.behaviour.page);
     let next = skip + page.len();
-    if next < all.len() {
+    let mut body = json!({ "value": page });
+    if more {
         let version = asked.query("api-version").unwrap_or_default();
         body["nextLink"] =
             json!(format!("{}{}?api-version={version}&$skiptoken={next}", state.own, asked.path));

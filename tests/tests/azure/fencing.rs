@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use azure_core::http::Method;
+use ebb::azure::lead::Lead;
+use ebb::azure::lease::BlobLock;
 use ebb::azure::tables::Tables;
 use ebb::leadership::{Clock, Fence, Leadership, Shard};
 use ebb::provider::Provider;
@@ -18,7 +20,7 @@ use ebb_tests::fake_arm::{Behaviour, FakeArm, Kind};
 use ebb_tunnel::Time;
 
 use super::provider::{boot, scope, spec};
-use super::storage::storage;
+use super::storage::{storage, with_container};
 use super::store::{note, now, record};
 use super::{aci_of, azure, notice};
 
@@ -106,6 +108,24 @@ async fn a_leader_of_an_earlier_epoch_writes_no_record_and_no_document_although_
     assert_eq!(new.approved().await.unwrap(), None);
     let third = new.put_record(&record("alice"), Some(second)).await.unwrap();
     assert_eq!(third, Version(3));
+}
+
+#[tokio::test]
+async fn a_daemon_that_cannot_take_the_store_over_keeps_nobody_waiting_for_its_lease() {
+    let azurite = match Azurite::start() {
+        Ok(azurite) => azurite,
+        Err(why) => return notice(&why),
+    };
+    with_container(&azurite, "ebb").await;
+    let place = storage(&azurite.blob("ebb/lock"));
+    let (leadership, fence) = leader(&Hand::default(), 0, 1, u64::MAX >> 1);
+    store(&azurite, leadership).take_over(&fence).await.unwrap();
+    // The tables know of a later leader than the lock does, so each of these ends as deposed.
+    let whole = Leadership::of(1);
+    let error =
+        Lead::new(place.clone(), &whole).begin(&store(&azurite, Arc::clone(&whole))).await.unwrap_err();
+    assert!(error.to_string().contains("does not lead shard 0 any more"), "{error}");
+    assert!(!BlobLock::new(place).is_held().await.unwrap(), "the next one can begin at once");
 }
 
 #[tokio::test]

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
+use domain::base::iana::{Class, Rcode};
+use domain::base::{Message, MessageBuilder, ToName as _, Ttl};
+use domain::rdata::A;
 use ebb_tests::fake_arm::{Behaviour, FakeArm, Fault, Image, Kind, RESOURCE_GROUP, SUBSCRIPTION};
 use serde_json::json;
 
@@ -27,6 +30,23 @@ fn free_port() -> String {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
+/// A resolver that gives every name the same address for a minute; its address.
+fn resolver() -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let question = Message::from_octets(&buffer[..length]).unwrap();
+            let name = question.sole_question().unwrap().qname().to_vec();
+            let mut answer = MessageBuilder::new_vec().start_answer(&question, Rcode::NOERROR).unwrap();
+            answer.push((name, Class::IN, Ttl::from_secs(60), A::from_octets(127, 0, 0, 1))).unwrap();
+            socket.send_to(&answer.finish(), from).unwrap();
+        }
+    });
+    address
+}
+
 fn left_over(fake: &FakeArm) -> usize {
     fake.groups().iter().filter(|group| group["properties"]["provisioningState"] != "Deleting").count()
 }
@@ -43,7 +63,8 @@ fn every_question_gets_an_answer_and_nothing_stays_behind() {
         }
     };
     let ports = format!("51820,{port}");
-    let arguments = ["--yes", "--ports", &ports, "--idle", "2", "--patience", "4"];
+    let resolver = resolver();
+    let arguments = ["--yes", "--ports", &ports, "--idle", "2", "--patience", "4", "--resolver", &resolver];
     let output = measure(&fake, &arguments);
     let report = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{report}{}", String::from_utf8_lossy(&output.stderr));
@@ -56,6 +77,7 @@ fn every_question_gets_an_answer_and_nothing_stays_behind() {
         "- securityContext with NET_ADMIN on the SKU Standard: accepted, 201 (headers: azure-asyncoperation, retry-after); device",
         "- round 3: PUT 201",
         "- different names in all rounds (ResourceGroupReuse): 1",
+        "- TTL of the name, by round: 60 s, 60 s, 60 s",
         "- PATCH of a tag: 200 (headers: none); does not restart, keeps the address",
         "- PUT of the same properties: 200 (headers: azure-asyncoperation, retry-after); restarts",
         "- a changed value: not seen within 4 s",

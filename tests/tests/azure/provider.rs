@@ -9,7 +9,7 @@ use ebb_core::observed::{Gateway, Observed, Phase, Scope};
 use ebb_core::outcome::Class;
 use ebb_core::spec::{GatewaySpec, Template};
 use ebb_desired_state::{Placement, Session};
-use ebb_tests::fake_arm::{Behaviour, FakeArm, Fault, Kind, SUBSCRIPTION, schema};
+use ebb_tests::fake_arm::{Behaviour, FakeArm, Fault, Kind, OTHER_SUBSCRIPTION, SUBSCRIPTION, schema};
 use ebb_wire::{Boot, PrivateKey};
 
 use super::{aci, notice};
@@ -169,22 +169,56 @@ async fn a_place_that_cannot_be_looked_at_is_named_and_the_others_are_listed() {
 }
 
 #[tokio::test]
-async fn gateways_of_several_resource_groups_are_made_and_found_where_they_belong() {
+async fn gateways_of_several_subscriptions_and_resource_groups_are_made_and_found_where_they_belong() {
     let groups = vec!["rg-ebb".to_owned(), "rg-other".to_owned()];
     let fake = FakeArm::on_loopback(Behaviour { resource_groups: groups, ..Behaviour::default() });
     let provider = aci(&fake);
-    let mut session = Session::new("alice".parse().unwrap(), vec!["alice".parse().unwrap()], "westeurope");
-    session.placement =
-        Placement { subscription: Some(SUBSCRIPTION.to_owned()), resource_group: Some("RG-Other".into()) };
-    let other = of(&session, "r");
-    provider.create(&other, &boot(41820)).await.unwrap();
     let mut scope = scope(&[]);
-    scope.places.insert(session.name.clone(), [session.placement.clone()].into());
-    let fresh = aci(&fake);
-    let observed = fresh.list(&scope).await.unwrap();
-    assert_eq!(observed.gateways.keys().collect::<Vec<_>>(), [&other.name]);
-    let id = fake.groups()[0]["id"].as_str().unwrap().to_owned();
-    assert!(id.contains("/resourceGroups/RG-Other/"), "{id}");
+    let places =
+        [("alice", "westeurope", SUBSCRIPTION, "RG-Other"), ("bob", "eastus2", OTHER_SUBSCRIPTION, "rg-ebb")];
+    for (name, region, subscription, resource_group) in places {
+        let mut session = Session::new(name.parse().unwrap(), vec![name.parse().unwrap()], region);
+        session.placement = Placement {
+            subscription: Some(subscription.to_owned()),
+            resource_group: Some(resource_group.to_owned()),
+        };
+        provider.create(&of(&session, "r"), &boot(41820)).await.unwrap();
+        scope.places.insert(session.name, [session.placement].into());
+        let id = format!("/subscriptions/{subscription}/resourceGroups/{resource_group}/");
+        let made = |group: &serde_json::Value| {
+            group["id"].as_str().is_some_and(|own| own.starts_with(&id)) && group["location"] == region
+        };
+        assert!(fake.groups().iter().any(made), "{id} in {:?}", fake.groups());
+    }
+    let observed = aci(&fake).list(&scope).await.unwrap();
+    let names: Vec<_> = observed.gateways.values().map(|gateway| gateway.session.as_str()).collect();
+    assert_eq!(names, ["alice", "bob"]);
+}
+
+#[tokio::test]
+async fn in_one_region_one_gateway_is_created_after_the_other() {
+    let fake = FakeArm::on_loopback(Behaviour::default());
+    let provider = std::sync::Arc::new(aci(&fake));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let provider = std::sync::Arc::clone(&provider);
+        tasks.spawn(async move {
+            provider.create(&spec(&format!("s{number}"), "eastus2", "r"), &boot(41820)).await
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap().unwrap();
+    }
+    // Each looks whether there is one before it makes one, and nobody else begins in between.
+    let calls: Vec<_> = fake.calls().into_iter().filter(|call| call.kind != Kind::Token).collect();
+    assert_eq!(calls.len(), 16);
+    for pair in calls.chunks(2) {
+        assert_eq!(
+            (pair[0].kind, pair[1].kind, &pair[0].name),
+            (Kind::Get, Kind::Put, &pair[1].name),
+            "{calls:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -173,7 +173,7 @@ fn while_its_tunnel_is_closed_a_gateway_s_log_tells_of_its_use_and_the_disagreem
     });
     assert!(azure.count(Kind::Logs) >= 1);
     let known = view.conditions.iter().find(|condition| condition.kind.as_str() == "TelemetryKnown").unwrap();
-    assert_eq!((view.state_name(), known.reason.as_str()), (StateName::Active, "Fresh"), "{view:?}");
+    assert_eq!((view.state_name(), &*known.reason), (StateName::Active, "Fresh"), "{view:?}");
     let disagrees = view.conditions.iter().find(|condition| condition.kind.as_str() == "EvidenceAgrees");
     assert!(disagrees.unwrap().message.contains("drops UDP"), "{disagrees:?}");
     assert!(alice.pings(SERVER), "users have noticed nothing");
@@ -333,5 +333,6 @@ fn a_daemon_killed_after_nine_to_twelve_calls_leaves_one_group_and_no_orphan() {
 
 #[test]
 fn a_daemon_killed_after_more_than_twelve_calls_leaves_one_group_and_no_orphan() {
-    killed_after_each(13..=16);
+    let past_the_last = (13..=40).any(|number| !killed_after(number));
+    assert!(past_the_last, "a session that comes and goes takes more calls than were interrupted here");
 }

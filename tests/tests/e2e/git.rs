@@ -32,7 +32,7 @@ pub fn start<'w>(world: &'w World, options: &[String]) -> Daemon<'w> {
 /// The status and the reason of a condition of the deployment.
 fn condition(status: &StatusView, kind: ConditionKind) -> Option<(Status, String)> {
     let found = status.conditions.iter().find(|condition| condition.kind == kind);
-    found.map(|condition| (condition.status, condition.reason.clone()))
+    found.map(|condition| (condition.status, condition.reason.to_string()))
 }
 
 /// Waits until a condition of the deployment is as it should be.

@@ -40,7 +40,7 @@ impl Draft<'_> {
             (Some(Drifted::Changed), Drift::Correct) => self.respecified = true,
             (Some(Drifted::Vanished), Drift::Warn | Drift::Ignore) if self.demand == Demand::Up => {
                 self.demand = Demand::Rest(Rest::Vanished);
-                self.record.wanted_since = None;
+                self.record.to_mut().wanted_since = None;
             }
             _ => {}
         }

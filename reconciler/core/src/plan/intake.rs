@@ -1,5 +1,7 @@
 //! What happens to a record before it is planned with.
 
+use std::borrow::Cow;
+
 use ebb_desired_state::Placement;
 use jiff::Timestamp;
 
@@ -10,7 +12,31 @@ use crate::state::State;
 
 /// Brings times that lie in the future back to now: the clock was set back since they were written. Whatever was to happen some
 /// time after them keeps its distance, so that nothing waits for as long as the clock was set back.
-pub(super) fn rebase(record: &mut Record, now: Timestamp) {
+pub(super) fn rebase(record: &mut Cow<'_, Record>, now: Timestamp) {
+    if is_ahead(record, now) {
+        bring_back(record.to_mut(), now);
+    }
+}
+
+fn is_ahead(record: &Record, now: Timestamp) -> bool {
+    let run = record.run.as_ref();
+    let times = [
+        Some(record.since),
+        Some(record.changed_at),
+        record.asked_at,
+        record.wanted_since,
+        record.last_failure.as_ref().map(|failed| failed.at),
+        record.accepted.as_ref().map(|accepted| accepted.at),
+        run.map(|run| run.began_at),
+        run.and_then(|run| run.created_at),
+        run.and_then(|run| run.active_at),
+    ];
+    let idle_ahead = matches!(record.state, State::Idle { since, deadline }
+        if since > now || now.checked_add(IDLE_GRACE).is_ok_and(|latest| deadline > latest));
+    idle_ahead || times.into_iter().flatten().any(|at| at > now)
+}
+
+fn bring_back(record: &mut Record, now: Timestamp) {
     if let Some(failed) = &mut record.last_failure
         && failed.at > now
     {
@@ -43,7 +69,7 @@ pub(super) fn rebase(record: &mut Record, now: Timestamp) {
 /// Takes over a gateway of ours that the record does not know: because the store was lost, because the answer to a create was, or
 /// because somebody else has created it. It has to show that it is usable like any other.
 pub(super) fn adopt(
-    record: &mut Record,
+    record: &mut Cow<'_, Record>,
     gateway: Option<&Gateway>,
     observed: Option<&Observed>,
     placement: Option<&Placement>,
@@ -63,6 +89,7 @@ pub(super) fn adopt(
     if !fits || !is_worth_it(gateway) {
         return;
     }
+    let record = record.to_mut();
     record.run = Some(Run {
         id: gateway.run.clone(),
         generation: gateway.generation,

@@ -16,15 +16,17 @@ mod intake;
 mod report;
 mod session;
 mod steps;
+mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ebb_desired_state::{Document, Session, SessionName, User, UserName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Plan;
-use crate::capacity;
+use crate::capacity::{self, Allotment};
 use crate::evidence::Evidence;
 use crate::machine::Demand;
 use crate::names::{GatewayName, Hash};
@@ -32,6 +34,7 @@ use crate::observed::{Gateway, Observed};
 use crate::record::Record;
 use crate::spec::{self, Keys, Template, Users};
 
+use self::walk::Walk;
 pub use report::{Progress, Report, SessionReport};
 pub(crate) use session::jitter;
 pub use session::{PROVISION_TIMEOUT, START_TIMEOUT};
@@ -55,18 +58,23 @@ pub struct Desired {
     pub document: Document,
     /// Its version.
     pub revision: Revision,
-    hashes: BTreeMap<SessionName, Hashes>,
+    /// What every pass asks of a session and the document alone answers.
+    sessions: BTreeMap<SessionName, Declared>,
     /// Places of users in the document. A pass asks for every user several times, and looking through all of them each time would
     /// take seconds with thousands.
-    users: BTreeMap<UserName, usize>,
+    users: HashMap<UserName, usize>,
 }
 
-/// What a session's part of the document hashes to.
+/// What follows for one session from the document alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Hashes {
-    /// Everything that concerns the session, its users' keys and terms included.
+struct Declared {
+    /// Place in the document.
+    position: usize,
+    /// The name of its gateway.
+    gateway: GatewayName,
+    /// Hash of everything that concerns the session, its users' keys and terms included.
     spec: Hash,
-    /// What forces another gateway.
+    /// Hash of what forces another gateway.
     template: Hash,
 }
 
@@ -75,10 +83,11 @@ impl Desired {
     #[must_use]
     pub fn new(document: Document, revision: Revision) -> Self {
         let users: BTreeMap<_, _> = document.users.iter().map(|user| (&user.name, user)).collect();
-        let hashes = document
+        let sessions = document
             .sessions
             .iter()
-            .map(|session| {
+            .enumerate()
+            .map(|(position, session)| {
                 // Whatever concerns only the API starts no session anew.
                 let users: Vec<_> = session
                     .users
@@ -86,13 +95,18 @@ impl Desired {
                     .filter_map(|name| users.get(name))
                     .map(|user| (&user.name, user.public_key, user.until))
                     .collect();
-                let template = Hash::of(&Template::of(session));
-                (session.name.clone(), Hashes { spec: Hash::of(&(spec_of(session), users)), template })
+                let declared = Declared {
+                    position,
+                    gateway: GatewayName::new(&document.deployment, &session.name),
+                    spec: Hash::of(&(spec_of(session), users)),
+                    template: Hash::of(&Template::of(session)),
+                };
+                (session.name.clone(), declared)
             })
             .collect();
         let users =
             document.users.iter().enumerate().map(|(place, user)| (user.name.clone(), place)).collect();
-        Self { document, revision, hashes, users }
+        Self { document, revision, sessions, users }
     }
 }
 
@@ -136,9 +150,11 @@ pub fn plan(inputs: &Inputs<'_>) -> (Plan, Report) {
     let observed = inputs.observed.filter(|observed| observed.asked_at <= inputs.now);
     let inputs = &Inputs { observed, ..*inputs };
     let mut drafts = drafts(inputs);
-    let allotment = {
+    let allotment = if drafts.iter().any(session::Draft::waits) {
         let candidates: Vec<_> = drafts.iter().map(session::Draft::candidate).collect();
         capacity::allot(&candidates, &inputs.desired.document.limits)
+    } else {
+        Allotment::default()
     };
     let held = guard::held(&drafts, inputs.desired.document.limits.max_teardowns_per_pass, inputs);
     for draft in &mut drafts {
@@ -146,41 +162,51 @@ pub fn plan(inputs: &Inputs<'_>) -> (Plan, Report) {
             draft.demand = Demand::Rest(why.clone());
         }
         if let Some(place) = allotment.inherited.get(draft.name()) {
-            draft.record.wanted_since = Some(*place);
+            draft.record.to_mut().wanted_since = Some(*place);
         }
         draft.slot = allotment.slots.get(draft.name()).cloned();
         draft.held = held.contains(draft.name());
-        draft.record.held = draft.held.then(|| inputs.desired.revision.clone());
+        let held_by = draft.held.then_some(&inputs.desired.revision);
+        if draft.record.held.as_ref() != held_by {
+            draft.record.to_mut().held = held_by.cloned();
+        }
     }
 
     let mut plan = Plan::default();
-    let mut report = Report::new(inputs, held.len());
+    let mut reports = Vec::with_capacity(drafts.len());
     for draft in drafts {
-        let (step, of_session) = steps::finish(draft);
+        let (step, report) = steps::finish(draft);
         plan.steps.extend(step);
-        report.add(of_session);
+        reports.push(report);
     }
-    (plan, report)
+    (plan, Report::new(inputs, held.len()).with(reports))
 }
 
 fn drafts<'a>(inputs: &Inputs<'a>) -> Vec<session::Draft<'a>> {
-    let declared: BTreeMap<_, _> = inputs
-        .desired
-        .document
-        .sessions
-        .iter()
-        .enumerate()
-        .map(|(position, session)| (&session.name, (position, session)))
-        .collect();
+    let document = &inputs.desired.document;
+    let mut declared = Walk::of(&inputs.desired.sessions);
+    let mut records = Walk::of(inputs.records);
+    let mut evidence = Walk::of(inputs.evidence);
+    // Names of gateways sort like those of their sessions, which they end in.
+    let mut gateways = inputs.observed.map(|observed| Walk::of(&observed.gateways));
     let mut strays = strays(inputs);
     names(inputs)
         .into_iter()
         .map(|name| {
-            let (position, declaration) =
-                declared.get(name).map_or((usize::MAX, None), |(p, s)| (*p, Some(*s)));
-            let mut draft = session::Draft::new(inputs, name, declaration, position);
-            draft.strays = strays.remove(name).unwrap_or_default();
-            draft
+            let declared = declared.to(name);
+            let gateway_name = declared.map_or_else(
+                || Cow::Owned(GatewayName::new(&document.deployment, name)),
+                |d| Cow::Borrowed(&d.gateway),
+            );
+            session::Draft::new(session::Known {
+                inputs: *inputs,
+                name,
+                declared,
+                record: records.to(name),
+                gateway: gateways.as_mut().and_then(|gateways| gateways.to(&gateway_name)),
+                evidence: evidence.to(name),
+                strays: strays.remove(name).unwrap_or_default(),
+            })
         })
         .collect()
 }
@@ -198,10 +224,15 @@ fn strays<'a>(inputs: &Inputs<'a>) -> BTreeMap<&'a SessionName, Vec<(&'a Gateway
 }
 
 /// Every session that the document, the store or the provider knows.
-fn names<'a>(inputs: &Inputs<'a>) -> BTreeSet<&'a SessionName> {
-    let declared = inputs.desired.document.sessions.iter().map(|session| &session.name);
+fn names<'a>(inputs: &Inputs<'a>) -> Vec<&'a SessionName> {
     let gateways = inputs.observed.into_iter().flat_map(|observed| observed.gateways.values());
-    declared.chain(inputs.records.keys()).chain(gateways.map(|gateway| &gateway.session)).collect()
+    let declared = inputs.desired.sessions.keys();
+    let mut names: Vec<_> =
+        declared.chain(inputs.records.keys()).chain(gateways.map(|gateway| &gateway.session)).collect();
+    // Three runs that are sorted or nearly so: this sort merges them.
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Users who have the session, or had it as long as the document declared it.
@@ -214,10 +245,4 @@ fn users_of<'a>(
         Some(session) => spec::entitled(inputs.desired, session, inputs.now).map(|user| &user.name).collect(),
         None => record.hosts.keys().collect(),
     }
-}
-
-/// The gateway that the provider has for `session`, if a listing is there.
-fn observed_gateway<'a>(inputs: &Inputs<'a>, session: &SessionName) -> Option<&'a Gateway> {
-    let name = GatewayName::new(&inputs.desired.document.deployment, session);
-    inputs.observed?.gateways.get(&name)
 }

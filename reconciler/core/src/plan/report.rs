@@ -1,5 +1,6 @@
 //! Why a pass decided what it decided.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ebb_desired_state::SessionName;
@@ -82,9 +83,11 @@ impl Report {
         }
     }
 
-    pub(super) fn add(&mut self, session: SessionReport) {
-        self.next = self.next.into_iter().chain(session.next).min();
-        self.sessions.insert(session.session.clone(), session);
+    /// Adds the reports of all sessions, in the order of their names.
+    pub(super) fn with(self, sessions: Vec<SessionReport>) -> Self {
+        let next = sessions.iter().filter_map(|session| session.next).min();
+        let sessions = sessions.into_iter().map(|session| (session.session.clone(), session)).collect();
+        Self { next, sessions, ..self }
     }
 }
 
@@ -236,23 +239,24 @@ fn conditions(draft: &Draft<'_>, verdict: Option<&Verdict>) -> Vec<Condition> {
 }
 
 fn ready(record: &Record) -> Condition {
-    let (status, reason, message) = match &record.state {
-        State::Active => (Status::True, reasons::USABLE, "users can connect".to_owned()),
+    let (status, reason, message): (_, _, Cow<'static, str>) = match &record.state {
+        State::Active => (Status::True, reasons::USABLE, "users can connect".into()),
         State::Idle { since, deadline } => (
             Status::True,
             reasons::USABLE,
-            format!("users can connect; nobody has used it since {since}, it is torn down after {deadline}"),
+            format!("users can connect; nobody has used it since {since}, it is torn down after {deadline}")
+                .into(),
         ),
-        State::Queued { wait } => (Status::False, "Queued", format!("waits for {wait}")),
-        State::Parked { why } => (Status::False, "Parked", format!("rests: {why}")),
+        State::Queued { wait } => (Status::False, "Queued", format!("waits for {wait}").into()),
+        State::Parked { why } => (Status::False, "Parked", format!("rests: {why}").into()),
         State::BackingOff { until } => {
-            (Status::False, "BackingOff", format!("the next attempt is due at {until}"))
+            (Status::False, "BackingOff", format!("the next attempt is due at {until}").into())
         }
-        State::Suspended => (Status::False, "Suspended", "an operator suspended it".to_owned()),
-        State::Provisioning => (Status::False, "Provisioning", "the gateway is being created".to_owned()),
-        State::Terminating { why } => (Status::False, "Terminating", format!("goes: {why}")),
+        State::Suspended => (Status::False, "Suspended", "an operator suspended it".into()),
+        State::Provisioning => (Status::False, "Provisioning", "the gateway is being created".into()),
+        State::Terminating { why } => (Status::False, "Terminating", format!("goes: {why}").into()),
         State::Starting => {
-            (Status::False, "Starting", "the gateway has not answered through the tunnel yet".to_owned())
+            (Status::False, "Starting", "the gateway has not answered through the tunnel yet".into())
         }
     };
     Condition::new(ConditionKind::Ready, status, reason, message)
@@ -272,10 +276,10 @@ fn configured(draft: &Draft<'_>) -> Condition {
 }
 
 fn telemetry_known(verdict: &Verdict) -> Condition {
-    let (status, reason, message) = match verdict {
-        Verdict::Active { .. } => (Status::True, reasons::FRESH, "the session is in use".to_owned()),
+    let (status, reason, message): (_, _, Cow<'static, str>) = match verdict {
+        Verdict::Active { .. } => (Status::True, reasons::FRESH, "the session is in use".into()),
         Verdict::Idle { since, .. } => {
-            (Status::True, reasons::FRESH, format!("nobody has used it since {since}"))
+            (Status::True, reasons::FRESH, format!("nobody has used it since {since}").into())
         }
         Verdict::Unknown { why } => {
             let reason = match why {
@@ -285,7 +289,7 @@ fn telemetry_known(verdict: &Verdict) -> Condition {
                 Doubt::Restarted { .. } => reasons::RESTARTED,
                 Doubt::Contradiction { .. } => reasons::CONTRADICTION,
             };
-            (Status::False, reason, format!("{why}; the session is not torn down while that is so"))
+            (Status::False, reason, format!("{why}; the session is not torn down while that is so").into())
         }
     };
     Condition::new(ConditionKind::TelemetryKnown, status, reason, message)

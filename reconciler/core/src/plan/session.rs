@@ -1,5 +1,6 @@
 //! One session's part of a pass, up to its next state.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::drift::Drifted;
 use super::intake::{adopt, is_worth_it, rebase};
-use super::{Inputs, observed_gateway, users_of};
+use super::{Declared, Inputs, users_of};
 use crate::capacity::Candidate;
 use crate::demand;
 use crate::evidence::{self, Evidence};
@@ -35,9 +36,12 @@ const STABLE_AFTER: SignedDuration = SignedDuration::from_mins(5);
 /// A session between the document and its plan.
 pub(super) struct Draft<'a> {
     pub(super) inputs: Inputs<'a>,
+    name: &'a SessionName,
     pub(super) original: Option<&'a Record>,
-    pub(super) record: Record,
+    /// Copied when it first changes, which in most passes it does not.
+    pub(super) record: Cow<'a, Record>,
     pub(super) declaration: Option<&'a Session>,
+    declared: Option<&'a Declared>,
     pub(super) gateway: Option<&'a Gateway>,
     pub(super) evidence: Option<&'a Evidence>,
     pub(super) demand: Demand,
@@ -56,59 +60,70 @@ pub(super) struct Draft<'a> {
     pub(super) strays: Vec<(&'a GatewayName, &'a Gateway)>,
     /// Why nobody can say what the provider has for it, when it can be asked about others.
     pub(super) unseen: Option<&'a Failure>,
-    position: usize,
     verdict: Option<Verdict>,
     live: OnceCell<Option<(Live, Digest)>>,
 }
 
+/// What the inputs of a pass have of one session.
+pub(super) struct Known<'a> {
+    pub(super) inputs: Inputs<'a>,
+    pub(super) name: &'a SessionName,
+    pub(super) declared: Option<&'a Declared>,
+    pub(super) record: Option<&'a Record>,
+    pub(super) gateway: Option<&'a Gateway>,
+    pub(super) evidence: Option<&'a Evidence>,
+    pub(super) strays: Vec<(&'a GatewayName, &'a Gateway)>,
+}
+
 impl<'a> Draft<'a> {
     /// Brings the record up to date with the document and asks whether the session is wanted.
-    pub(super) fn new(
-        inputs: &Inputs<'a>,
-        name: &SessionName,
-        declaration: Option<&'a Session>,
-        position: usize,
-    ) -> Self {
+    pub(super) fn new(known: Known<'a>) -> Self {
+        let Known { inputs, name, declared, record: original, gateway, evidence, strays } = known;
         let unseen = inputs.observed.and_then(|observed| observed.unseen.get(name));
         // What may exist unseen is neither created nor believed to be gone.
-        let inputs = &Inputs { observed: inputs.observed.filter(|_| unseen.is_none()), ..*inputs };
-        let original = inputs.records.get(name);
-        let gateway = observed_gateway(inputs, name);
-        let hashes = declaration.and_then(|session| inputs.desired.hashes.get(&session.name));
-        let mut record = original.cloned().unwrap_or_else(|| {
-            let spec = hashes.map_or_else(|| Hash::of(&()), |hashes| hashes.spec.clone());
-            Record::new(name, spec, declaration.and_then(|session| session.wake.clone()), inputs.now)
-        });
+        let inputs = Inputs { observed: inputs.observed.filter(|_| unseen.is_none()), ..inputs };
+        let gateway = gateway.filter(|_| unseen.is_none());
+        let declaration = declared.and_then(|d| inputs.desired.document.sessions.get(d.position));
+        let mut record = original.map_or_else(
+            || {
+                let spec = declared.map_or_else(|| Hash::of(&()), |declared| declared.spec.clone());
+                let wake = declaration.and_then(|session| session.wake.clone());
+                Cow::Owned(Record::new(name, spec, wake, inputs.now))
+            },
+            Cow::Borrowed,
+        );
         rebase(&mut record, inputs.now);
-        let changed = hashes.is_some_and(|hashes| hashes.spec != record.spec);
-        if let (true, Some(hashes)) = (changed, hashes) {
+        let changed = declared.is_some_and(|declared| declared.spec != record.spec);
+        if let (true, Some(declared)) = (changed, declared) {
+            let record = record.to_mut();
             record.generation = record.generation.next();
-            record.spec = hashes.spec.clone();
+            record.spec = declared.spec.clone();
             record.changed_at = inputs.now;
             record.failures = 0;
         }
         if let Some(session) = declaration.filter(|_| changed || original.is_none()) {
-            record.hosts = spec::allocate(session, &record.hosts);
+            record.to_mut().hosts = spec::allocate(session, &record.hosts);
         }
         let placement = declaration.map(|session| &session.placement);
         adopt(&mut record, gateway, inputs.observed, placement, original.is_none(), inputs.now);
-        if let Some(endpoint) = gateway.and_then(|gateway| gateway.endpoint.as_ref()) {
-            record.endpoint = Some(endpoint.clone());
+        let endpoint = gateway.and_then(|gateway| gateway.endpoint.as_ref());
+        if endpoint.is_some() && endpoint != record.endpoint.as_ref() {
+            record.to_mut().endpoint = endpoint.cloned();
         }
         let demand = demand::demand(inputs.desired, declaration, &mut record, inputs.now);
-        let respecified = match (&record.run, hashes) {
-            (Some(run), Some(hashes)) => run.template != hashes.template,
+        let respecified = match (&record.run, declared) {
+            (Some(run), Some(declared)) => run.template != declared.template,
             (None, _) | (_, None) => false,
         };
-        let evidence = inputs
-            .evidence
-            .get(name)
-            .filter(|evidence| record.run.as_ref().is_some_and(|run| run.id == evidence.run));
+        let evidence =
+            evidence.filter(|evidence| record.run.as_ref().is_some_and(|run| run.id == evidence.run));
         let mut draft = Self {
-            inputs: *inputs,
+            inputs,
+            name,
             original,
             record,
             declaration,
+            declared,
             gateway,
             evidence,
             demand,
@@ -118,9 +133,8 @@ impl<'a> Draft<'a> {
             changed,
             drifted: None,
             in_flight: inputs.in_flight.contains(name),
-            strays: Vec::new(),
+            strays,
             unseen,
-            position,
             verdict: None,
             live: OnceCell::new(),
         };
@@ -131,8 +145,16 @@ impl<'a> Draft<'a> {
         draft
     }
 
-    pub(super) fn name(&self) -> &SessionName {
-        &self.record.session
+    pub(super) fn name(&self) -> &'a SessionName {
+        self.name
+    }
+
+    /// Whether the record has to be written down.
+    pub(super) fn differs(&self) -> bool {
+        match &self.record {
+            Cow::Borrowed(_) => false,
+            Cow::Owned(record) => self.original != Some(record),
+        }
     }
 
     /// Why nobody can reach the gateway, where what the provider keeps before it is to blame.
@@ -145,6 +167,11 @@ impl<'a> Draft<'a> {
         self.record.state.name().holds_slot() && !matches!(self.record.state, State::Terminating { .. })
     }
 
+    /// Whether it may want a slot that it does not have.
+    pub(super) fn waits(&self) -> bool {
+        self.record.state.name().is_down() && self.record.wanted_since.is_some()
+    }
+
     pub(super) fn candidate(&self) -> Candidate<'_> {
         let backing_off = matches!(self.record.state, State::BackingOff { until } if until > self.inputs.now);
         Candidate {
@@ -155,15 +182,15 @@ impl<'a> Draft<'a> {
             asked_at: self.record.wanted_since.max(self.record.asked_at),
             ready: !self.in_flight && (self.changed || !backing_off),
             in_flight: self.in_flight,
-            position: self.position,
+            position: self.declared.map_or(usize::MAX, |declared| declared.position),
         }
     }
 
     /// Tells the machine the present facts, from what is to what is wanted, and writes down what follows from its moves.
-    pub(super) fn advance(&mut self) -> Machine {
+    pub(super) fn advance(&mut self) -> Machine<'a> {
         let retry_at = self.retry_at();
         let record = &self.record;
-        let mut machine = Machine::restore(&record.session, record.generation, &record.state, retry_at);
+        let mut machine = Machine::restore(self.name, record.generation, &record.state, retry_at);
         if self.follows_its_gateway() {
             // Before the absence is told, which would have the gateway created again.
             machine.tell(Event::Demand(self.demand.clone()));
@@ -203,8 +230,8 @@ impl<'a> Draft<'a> {
         if let Some(slot) = &self.slot {
             machine.tell(Event::Slot(slot.clone()));
         }
-        for (from, to) in machine.transitions().to_vec() {
-            self.moved(&from, &to);
+        for (from, to) in machine.transitions() {
+            self.moved(from, to);
         }
         self.remember_first_handshake();
         machine
@@ -258,8 +285,9 @@ impl<'a> Draft<'a> {
     /// A gateway that was taken over may have been told more than its tags say, and it refuses what is older.
     fn catch_up_with_adopted(&mut self) {
         let held = self.report().and_then(|report| report.generation).map(Generation);
-        if let Some(held) = held.filter(|_| self.record.run.as_ref().is_some_and(|run| run.adopted)) {
-            self.record.generation = self.record.generation.max(held);
+        let is_adopted = self.record.run.as_ref().is_some_and(|run| run.adopted);
+        if let Some(held) = held.filter(|held| is_adopted && *held > self.record.generation) {
+            self.record.to_mut().generation = held;
         }
     }
 
@@ -267,14 +295,14 @@ impl<'a> Draft<'a> {
     fn forgive(&mut self) {
         let Some(run) = self.record.run.as_ref().filter(|_| self.verdict.is_some()) else { return };
         let stable = run.active_at.is_some_and(|at| self.inputs.now.duration_since(at) >= STABLE_AFTER);
-        if stable && self.is_in_step() {
-            self.record.failures = 0;
+        if stable && self.record.failures > 0 && self.is_in_step() {
+            self.record.to_mut().failures = 0;
         }
         let failed_at = self.record.last_failure.as_ref().map(|failed| failed.at);
         let looked_since =
             failed_at.is_some_and(|failed| self.report().is_some_and(|report| report.taken_at > failed));
         if looked_since && self.is_in_step() {
-            self.record.last_failure = None;
+            self.record.to_mut().last_failure = None;
         }
     }
 
@@ -341,8 +369,8 @@ impl<'a> Draft<'a> {
 
     /// Whether the gateway that is there is the one that an attempt would create.
     pub(super) fn is_adoptable(&self) -> bool {
-        let hashes = self.declaration.and_then(|session| self.inputs.desired.hashes.get(&session.name));
-        let fits = |gateway: &Gateway| hashes.is_some_and(|hashes| hashes.template == gateway.hash);
+        let fits =
+            |gateway: &Gateway| self.declared.is_some_and(|declared| declared.template == gateway.hash);
         self.gateway.is_some_and(|gateway| is_worth_it(gateway) && fits(gateway))
     }
 
@@ -364,8 +392,9 @@ impl<'a> Draft<'a> {
         if let State::Terminating { why } = from {
             self.close_run();
             if *why != Rest::Failed {
-                self.record.failures = 0;
-                self.record.last_failure = None;
+                let record = self.record.to_mut();
+                record.failures = 0;
+                record.last_failure = None;
             }
         }
         if from.name().is_up() && *to == State::Provisioning {
@@ -375,8 +404,9 @@ impl<'a> Draft<'a> {
             State::Provisioning => self.begin_run(),
             State::Active if *from == State::Starting => self.note_active(),
             State::Terminating { why } => {
-                demand::latch(&mut self.record, why, now);
-                self.record.not_before = None;
+                let record = self.record.to_mut();
+                demand::latch(record, why, now);
+                record.not_before = None;
                 if *why == Rest::Failed {
                     self.count_failure(from);
                 }
@@ -389,23 +419,24 @@ impl<'a> Draft<'a> {
             | State::Starting
             | State::Idle { .. } => {}
         }
+        let record = self.record.to_mut();
         if from.name() != to.name() {
-            self.record.since = now;
+            record.since = now;
         }
-        self.record.state = to.clone();
+        record.state = to.clone();
     }
 
     fn begin_run(&mut self) {
-        let hashes = self.declaration.and_then(|session| self.inputs.desired.hashes.get(&session.name));
-        let Some(hashes) = hashes else { return };
-        self.record.accepted = None;
-        self.record.not_before = None;
+        let Some(declared) = self.declared else { return };
         // What is known of the earlier run says nothing of this one.
         self.evidence = None;
-        self.record.run = Some(Run {
-            id: RunId::new(&self.inputs.seed, &self.record.session),
-            generation: self.record.generation,
-            template: hashes.template.clone(),
+        let record = self.record.to_mut();
+        record.accepted = None;
+        record.not_before = None;
+        record.run = Some(Run {
+            id: RunId::new(&self.inputs.seed, self.name),
+            generation: record.generation,
+            template: declared.template.clone(),
             placement: self.declaration.map(|session| session.placement.clone()).unwrap_or_default(),
             began_at: self.inputs.now,
             created_at: None,
@@ -417,12 +448,13 @@ impl<'a> Draft<'a> {
     }
 
     fn close_run(&mut self) {
-        let Some(run) = self.record.run.take() else { return };
+        let record = self.record.to_mut();
+        let Some(run) = record.run.take() else { return };
         let billed = run.created_at.map_or(SignedDuration::ZERO, |at| self.inputs.now.duration_since(at));
-        let totals = &mut self.record.totals;
+        let totals = &mut record.totals;
         totals.runs += 1;
         totals.billable_seconds += u64::try_from(billed.as_secs()).unwrap_or(0);
-        let report = self.inputs.evidence.get(&self.record.session).filter(|evidence| evidence.run == run.id);
+        let report = self.inputs.evidence.get(self.name).filter(|evidence| evidence.run == run.id);
         if let Some(report) = report.and_then(|evidence| evidence.report.as_ref()) {
             for user in &self.inputs.desired.document.users {
                 let Some(peer) = self.inputs.keys.user(user).and_then(|key| report.peers.get(&key)) else {
@@ -438,17 +470,22 @@ impl<'a> Draft<'a> {
     fn note_active(&mut self) {
         let now = self.inputs.now;
         let ready = self.report().map(|report| report.moment(now));
-        if let Some(run) = &mut self.record.run {
+        let record = self.record.to_mut();
+        if let Some(run) = &mut record.run {
             run.active_at = Some(now);
             run.ready = ready;
         }
-        self.record.last_failure = None;
+        record.last_failure = None;
     }
 
     fn remember_first_handshake(&mut self) {
+        if self.record.run.as_ref().is_none_or(|run| run.first_handshake.is_some()) {
+            return;
+        }
         let seen = self.report().and_then(|report| Some(report.moment(report.last_handshake()?)));
-        if let (Some(run), Some(seen)) = (&mut self.record.run, seen) {
-            run.first_handshake.get_or_insert(seen);
+        let Some(seen) = seen else { return };
+        if let Some(run) = &mut self.record.to_mut().run {
+            run.first_handshake = Some(seen);
         }
     }
 
@@ -463,8 +500,9 @@ impl<'a> Draft<'a> {
                 timeout_message(from, self.evidence)
             }
         };
-        self.record.failures = self.record.failures.saturating_add(1);
-        self.record.last_failure =
+        let record = self.record.to_mut();
+        record.failures = record.failures.saturating_add(1);
+        record.last_failure =
             Some(Failed { failure: Failure::new(Class::Transient, message), at: self.inputs.now });
     }
 

@@ -25,8 +25,8 @@ pub(super) fn finish(mut draft: Draft<'_>) -> (Option<Step>, SessionReport) {
     let machine = draft.advance();
     let mut actions = Vec::new();
     actions.extend(keys(&draft));
-    if draft.original != Some(&draft.record) && !is_over(&draft) {
-        actions.push(Action::Store { record: Box::new(draft.record.clone()) });
+    if draft.differs() && !is_over(&draft) {
+        actions.push(Action::Store { record: Box::new(draft.record.clone().into_owned()) });
     }
     actions.extend(notes(&draft, &machine));
     for effect in machine.effects() {
@@ -75,7 +75,7 @@ fn missing_keys(draft: &Draft<'_>, session: &ebb_desired_state::Session) -> (boo
     (!keys.gateways.contains_key(&session.name), users)
 }
 
-fn notes(draft: &Draft<'_>, machine: &Machine) -> Vec<Action> {
+fn notes(draft: &Draft<'_>, machine: &Machine<'_>) -> Vec<Action> {
     let run = draft.record.run.as_ref().or(draft.original.and_then(|record| record.run.as_ref()));
     let corrected = draft.is_corrected().then(|| {
         let message = "somebody else changed the gateway's tags; replacing it".to_owned();

@@ -21,7 +21,7 @@ fn up_with(drift: Drift) -> Situation {
 fn drifted(world: &Situation) -> Option<String> {
     let condition = condition(world, "s", ConditionKind::Drifted)?;
     assert_eq!(condition.status, Status::True);
-    Some(condition.reason)
+    Some(condition.reason.into_owned())
 }
 
 #[test]

@@ -28,6 +28,15 @@ impl Kind {
         }
     }
 
+    /// The header in which Azure says how many requests of this kind are left in the caller's bucket (the same page).
+    pub(super) const fn remaining(self) -> &'static str {
+        match self {
+            Self::Read => "x-ms-ratelimit-remaining-subscription-reads",
+            Self::Write => "x-ms-ratelimit-remaining-subscription-writes",
+            Self::Delete => "x-ms-ratelimit-remaining-subscription-deletes",
+        }
+    }
+
     /// Size of the bucket and tokens a second ("Understand how Azure Resource Manager throttles requests": per subscription,
     /// principal and kind, in every region).
     const fn limits(self) -> (f64, f64) {
@@ -54,6 +63,14 @@ struct Bucket {
     blocked_until: Option<Time>,
 }
 
+impl Bucket {
+    fn fill(&mut self, kind: Kind, now: Time) {
+        let (most, rate) = kind.limits();
+        let tokens = self.tokens + now.since(self.filled_at).as_secs_f64() * rate;
+        (self.tokens, self.filled_at) = (tokens.min(most), now);
+    }
+}
+
 /// Buckets as Azure has them, so that no storm of ours ever meets the real ones.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
@@ -68,10 +85,9 @@ impl Budget {
                 return Err(Wait::AsAzureSaid(until.since(now)));
             }
             bucket.blocked_until = None;
-            let (most, rate) = kind.limits();
-            let tokens = bucket.tokens + now.since(bucket.filled_at).as_secs_f64() * rate;
-            (bucket.tokens, bucket.filled_at) = (tokens.min(most), now);
+            bucket.fill(kind, now);
             if bucket.tokens < 1.0 {
+                let (_, rate) = kind.limits();
                 let missing = (1.0 - bucket.tokens) / rate;
                 return Err(Wait::ForTurn(Duration::from_secs_f64(missing) + Duration::from_millis(1)));
             }
@@ -84,6 +100,17 @@ impl Budget {
     pub(super) fn obey(&self, subscription: &str, kind: Kind, wait: Duration, now: Time) {
         self.with(subscription, kind, now, |bucket| {
             bucket.blocked_until = bucket.blocked_until.max(Some(now + wait));
+        });
+    }
+
+    /// Takes over what Azure says is left, where that is less than what is known here: others with the same identity, or this
+    /// daemon before it was restarted, have taken from the bucket too.
+    pub(super) fn heed(&self, subscription: &str, kind: Kind, remaining: &str, now: Time) {
+        // What is no number says nothing.
+        let Ok(remaining) = remaining.parse::<u32>() else { return };
+        self.with(subscription, kind, now, |bucket| {
+            bucket.fill(kind, now);
+            bucket.tokens = bucket.tokens.min(remaining.into());
         });
     }
 
@@ -125,6 +152,19 @@ mod tests {
         assert_eq!(budget.take("s", Kind::Read, later), Ok(()));
         assert_eq!(budget.take("other", Kind::Write, later), Ok(()));
         assert_eq!(budget.take("s", Kind::Write, START + Duration::from_secs(17)), Ok(()));
+    }
+
+    #[test]
+    fn what_azure_says_is_left_is_believed_when_it_is_less() {
+        let budget = Budget::default();
+        let left = |now| (0..500).take_while(|_| budget.take("s", Kind::Write, now).is_ok()).count();
+        budget.heed("s", Kind::Write, "3", START);
+        assert_eq!(left(START), 3, "others have taken the rest");
+        budget.heed("s", Kind::Write, "199", START);
+        assert_eq!(left(START), 0, "answers arrive late; what was sent since is not in them");
+        let later = START + Duration::from_secs(1);
+        budget.heed("s", Kind::Write, "many", later);
+        assert_eq!(left(later), 10, "the bucket fills as it always does");
     }
 
     #[test]

@@ -291,6 +291,9 @@ impl Arm {
             let failure = Failure::from(error);
             Failure { message: format!("cannot {what}: {}", failure.message), ..failure }
         })?;
+        if let Some(remaining) = answer.header(kind.remaining()) {
+            self.budget.heed(subscription, kind, remaining, clock::monotonic());
+        }
         if answer.status == 429 {
             let wait = answer.retry_after().unwrap_or(budget::UNSAID);
             self.budget.obey(subscription, kind, wait, clock::monotonic());

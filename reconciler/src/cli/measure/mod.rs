@@ -6,8 +6,10 @@
 mod groups;
 mod probe;
 mod sections;
+mod ttl;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -33,6 +35,9 @@ pub(super) struct Measure {
     /// Longest time to wait for anything that may never happen, in seconds.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub(super) patience: u64,
+    /// Resolver that is asked for how long names may be remembered. By default the first one of this machine.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) resolver: Option<SocketAddr>,
     /// Do not ask before making things that cost money.
     #[arg(long)]
     pub(super) yes: bool,

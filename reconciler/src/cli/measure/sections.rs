@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ebb_gateway::host_resolvers;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::groups::{Groups, Running, TAG};
 use super::probe::Probe;
-use super::{Measure, seconds};
+use super::{Measure, seconds, ttl};
 use crate::clock;
 
 /// Pauses, as parts of the longest one.
@@ -50,7 +51,7 @@ pub(super) async fn all(groups: &Groups, options: &Measure) -> String {
     ));
     let port = ports(groups, options, &mut report).await;
     capabilities(groups, port, options, &mut report).await;
-    rounds(groups, port, &mut report).await;
+    rounds(groups, port, options, &mut report).await;
     restarts(groups, port, options, &mut report).await;
     config_map(groups, port, options, &mut report).await;
     endings(groups, port, options, &mut report).await;
@@ -190,14 +191,15 @@ async fn capabilities(groups: &Groups, port: u16, options: &Measure, report: &mu
     down(groups, "caps").await;
 }
 
-async fn rounds(groups: &Groups, port: u16, report: &mut Report) {
+async fn rounds(groups: &Groups, port: u16, options: &Measure, report: &mut Report) {
     report.section("Create, delete, and names");
-    let mut names = BTreeSet::new();
+    let (mut names, mut ttls) = (BTreeSet::new(), Vec::new());
     for round in 1..=ROUNDS {
         let found = async {
             let begun = groups.put("round", &groups.body("round", port)).await?;
             let running = groups.await_running("round").await?;
             let resolved = resolves(&running).await;
+            ttls.push(remembered(&running, options).await);
             let deleted = groups.delete("round").await?;
             let gone = groups.await_gone("round").await?;
             names.insert(running.fqdn.clone());
@@ -211,6 +213,21 @@ async fn rounds(groups: &Groups, port: u16, report: &mut Report) {
         report.line(&format!("round {round}"), found.unwrap_or_else(|why| why));
     }
     report.line("different names in all rounds (ResourceGroupReuse)", names.len());
+    report.line(
+        "TTL of the name, by round",
+        if ttls.is_empty() { "not measured".to_owned() } else { ttls.join(", ") },
+    );
+}
+
+/// For how long the name may be remembered: a client that does not ask again after that long never finds a gateway that has moved.
+async fn remembered(running: &Running, options: &Measure) -> String {
+    let of_machine = || host_resolvers().first().map(|server| SocketAddr::new(*server, 53));
+    match options.resolver.or_else(of_machine) {
+        Some(resolver) => {
+            ttl::of(&running.fqdn, resolver).await.map_or_else(|why| why, |ttl| format!("{ttl} s"))
+        }
+        None => "this machine has no resolver".to_owned(),
+    }
 }
 
 /// How long it takes until the name means the address.

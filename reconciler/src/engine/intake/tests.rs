@@ -124,7 +124,7 @@ async fn whatever_must_not_count_changes_nothing_and_is_seen_in_a_condition_an_e
         let conditions = deployment::conditions(&snapshot);
         let of = |kind| conditions.iter().find(|condition| condition.kind == kind).unwrap();
         let accepted = of(ConditionKind::DocumentAccepted);
-        assert_eq!((accepted.status, accepted.reason.as_str()), (Status::False, reason.as_str()));
+        assert_eq!((accepted.status, &*accepted.reason), (Status::False, reason.as_str()));
         assert_eq!(of(ConditionKind::Ready).reason, "DocumentRefused", "{reason:?}");
         let event = world.newest_event().await;
         assert_eq!((event.kind, event.outcome), (NoteKind::DesiredRejected, Outcome::Failure), "{reason:?}");

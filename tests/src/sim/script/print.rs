@@ -23,7 +23,7 @@ pub(super) fn status(world: &World) -> Result<String, String> {
     }
     for (session, of_session) in &report.sessions {
         let ready = of_session.conditions.iter().find(|condition| condition.kind == ConditionKind::Ready);
-        let detail = ready.map_or("", |condition| condition.message.as_str());
+        let detail = ready.map_or("", |condition| &*condition.message);
         let _ = writeln!(text, "{session:<12} {:<12} {detail}", of_session.state.name());
         for condition in of_session.conditions.iter().filter(|condition| condition.is_bad()) {
             let status = if condition.status == Status::True { "" } else { "not " };

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -39,8 +40,13 @@ enum Running<'w> {
 }
 
 impl<'w> Bed<'w> {
-    /// Starts the gateway and connects a client; with a line, through a relay.
-    pub fn new(world: &'w World, candidate: &Candidate, line: Option<(Line, u64)>) -> Self {
+    /// Starts the gateway and connects a client, wireguard-go unless another is named; with a line, through a relay.
+    pub fn new(
+        world: &'w World,
+        candidate: &Candidate,
+        program: Option<&Path>,
+        line: Option<(Line, u64)>,
+    ) -> Self {
         let (running, gateway, config) = match candidate.kind {
             Kind::Ebb => ebb(world),
             Kind::WireguardGo | Kind::Boringtun => nat(world, candidate),
@@ -53,7 +59,10 @@ impl<'w> Bed<'w> {
             Some(relay) => config.replace(&endpoint, &relay.address.to_string()),
             None => config,
         };
-        client.up("bench", &config);
+        match program {
+            Some(program) => client.up_alone(Command::new(program), "bench", &config),
+            None => client.up("bench", &config),
+        }
         client.await_reach(SERVER);
         Self { world, client, gateway, _relay: relay, _running: running }
     }

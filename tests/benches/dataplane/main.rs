@@ -1,7 +1,7 @@
 //! The data plane of gateways, side by side: `tests/bench-dataplane` starts it and explains the options.
 //!
-//! Everything runs between three network namespaces, with the same client (the `wireguard-go` of `PATH`) and the same load for
-//! every gateway, one gateway after the other in each round. Cost is the CPU time of the gateway's process alone; what the kernel
+//! Everything runs between three network namespaces, with the same client and the same load for every gateway, one gateway
+//! after the other in each round. Cost is the CPU time of the gateway's process alone; what the kernel
 //! forwards and translates for a gateway with a TUN device outside of its process is not charged to it, so their costs flatter.
 #![expect(clippy::print_stdout, reason = "a bench reports to whoever runs it")]
 #![expect(clippy::unwrap_used, reason = "a bench ends where its world is not as it says")]
@@ -47,7 +47,7 @@ fn main() {
     for round in 0..options.rounds {
         for (index, candidate) in options.candidates.iter().enumerate() {
             if options.wants("lan") {
-                on(candidate, None, |bed| {
+                on(&options, candidate, None, |bed| {
                     lan(&options, bed, |measure, figure| table.add(measure, index, figure));
                 });
             }
@@ -56,7 +56,7 @@ fn main() {
                 wan(&options, candidate, round, |measure, figure| table.add(measure, index, figure));
             }
             if options.wants("flows") && candidate.kind == Kind::Ebb {
-                on(candidate, None, |bed| {
+                on(&options, candidate, None, |bed| {
                     many(&options, bed, |measure, figure| table.add(measure, index, figure));
                 });
             }
@@ -74,9 +74,9 @@ fn main() {
 }
 
 /// Builds a world around a gateway and does something in it.
-fn on(candidate: &Candidate, line: Option<(Line, u64)>, work: impl FnOnce(&Bed<'_>)) {
+fn on(options: &Options, candidate: &Candidate, line: Option<(Line, u64)>, work: impl FnOnce(&Bed<'_>)) {
     let Some(world) = World::build(&candidate.program.display().to_string()) else { return };
-    let bed = Bed::new(&world, candidate, line);
+    let bed = Bed::new(&world, candidate, options.client.as_deref(), line);
     use_bbr(&world.internet);
     use_bbr(&bed.client.namespace);
     work(&bed);
@@ -125,7 +125,7 @@ fn lan(options: &Options, bed: &Bed<'_>, mut add: impl FnMut(&'static str, f64))
 fn wan(options: &Options, candidate: &Candidate, round: u32, mut add: impl FnMut(&'static str, f64)) {
     for (loss, [down, up], [fair_down, fair_up]) in demands::WAN {
         let line = Line { loss: loss / 100.0, ..WAN };
-        on(candidate, Some((line, u64::from(round))), |bed| {
+        on(options, candidate, Some((line, u64::from(round))), |bed| {
             for (direction, rate, fair) in [(Direction::Down, down, fair_down), (Direction::Up, up, fair_up)]
             {
                 let time = options.time(8.0);

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ Parts, all of them when none is named:
 Options:
   --gateway KIND@VERSION=PROGRAM   a gateway to measure, may be repeated; KIND is ebb, wireguard-go or boringtun-cli,
                                    and PROGRAM of kind ebb is any build of `ebb`
+  --client PROGRAM                 ebb-tun-client, or `wireguard-go` for that of PATH [wireguard-go]
   --rounds N                       how often everything is measured [3]
   --quick                          one round of fractions of a second: shows that it starts, measures nothing";
 
@@ -38,6 +40,7 @@ pub struct Candidate {
 
 pub struct Options {
     pub candidates: Vec<Candidate>,
+    pub client: Option<PathBuf>,
     pub parts: Vec<String>,
     pub rounds: u32,
     pub quick: bool,
@@ -45,11 +48,16 @@ pub struct Options {
 
 impl Options {
     pub fn parse() -> Result<Option<Self>, lexopt::Error> {
-        let mut options = Self { candidates: Vec::new(), parts: Vec::new(), rounds: 3, quick: false };
+        let (candidates, parts) = (Vec::new(), Vec::new());
+        let mut options = Self { candidates, client: None, parts, rounds: 3, quick: false };
         let mut parser = Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("gateway") => options.candidates.push(candidate(&parser.value()?.string()?)?),
+                Arg::Long("client") => {
+                    options.client =
+                        Some(parser.value()?.into()).filter(|client| client != OsStr::new("wireguard-go"));
+                }
                 Arg::Long("rounds") => options.rounds = parser.value()?.parse()?,
                 Arg::Long("quick") => options.quick = true,
                 // Cargo tells every bench that it is one.

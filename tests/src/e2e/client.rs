@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -45,21 +46,40 @@ impl<'w> Client<'w> {
 
     /// The same with another userspace WireGuard, which this command starts in the foreground.
     pub fn up_by(&mut self, command: Command, interface: &str, config: &str) {
-        let world = self.world;
-        let path = world.path(&format!("{}/{interface}.conf", self.namespace.name()));
-        fs::create_dir_all(path.parent().expect("it has one")).expect("the world's directory is ours");
-        let mut file = fs::OpenOptions::new();
-        let file = file.write(true).create(true).truncate(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(config.as_bytes())).expect("the world's directory is ours");
-
-        let name = format!("wireguard.{}", self.namespace.name());
-        let process = Process::spawn(&self.namespace, &world.logs(), &name, command);
+        let path = self.write(interface, config);
+        let process = self.spawn(command);
         let conf = path.display();
         self.shell(&format!(
             "until [ -S /run/wireguard/{interface}.sock ]; do sleep 0.01; done
              wg-quick strip {conf} > {conf}.stripped
              wg setconf {interface} {conf}.stripped"
         ));
+        self.configure(interface, config, process);
+    }
+
+    /// The same with a program that takes no commands: it is given the interface's name and the file.
+    pub fn up_alone(&mut self, mut command: Command, interface: &str, config: &str) {
+        command.arg(interface).arg(self.write(interface, config));
+        let process = self.spawn(command);
+        self.shell(&format!("until ip link show {interface} >/dev/null 2>&1; do sleep 0.01; done"));
+        self.configure(interface, config, process);
+    }
+
+    fn write(&self, interface: &str, config: &str) -> PathBuf {
+        let path = self.world.path(&format!("{}/{interface}.conf", self.namespace.name()));
+        fs::create_dir_all(path.parent().expect("it has one")).expect("the world's directory is ours");
+        let mut file = fs::OpenOptions::new();
+        let file = file.write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(config.as_bytes())).expect("the world's directory is ours");
+        path
+    }
+
+    fn spawn(&self, command: Command) -> Process {
+        let name = format!("wireguard.{}", self.namespace.name());
+        Process::spawn(&self.namespace, &self.world.logs(), &name, command)
+    }
+
+    fn configure(&mut self, interface: &str, config: &str, process: Process) {
         for address in values(config, "Address") {
             self.namespace.add_address(interface, address);
         }
@@ -72,7 +92,7 @@ impl<'w> Client<'w> {
         let resolvers: String =
             values(config, "DNS").map(|server| format!("nameserver {server}\n")).collect();
         // In place: the file is mounted.
-        fs::write(world.path(&format!("{}.resolv.conf", self.namespace.name())), resolvers)
+        fs::write(self.world.path(&format!("{}.resolv.conf", self.namespace.name())), resolvers)
             .expect("the world's directory is ours");
         self.interface = Some((interface.to_owned(), process));
     }

@@ -151,3 +151,83 @@ fn same_headers(one: &Packet<'_>, other: &Packet<'_>) -> bool {
         && other_tcp.len() > header
         && tcp[18..header] == other_tcp[18..header]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::packet;
+    use crate::split::Split;
+
+    /// What goes to the device when these packets arrive in one go.
+    fn joined(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let mut joined = Joined::default();
+        let mut written: Vec<Vec<u8>> = Vec::new();
+        let mut write =
+            |slices: &[IoSlice<'_>]| written.push(slices.iter().flat_map(|slice| slice.to_vec()).collect());
+        for packet in packets {
+            let packet = Packet::parse(packet).unwrap();
+            if !joined.push(&packet) {
+                joined.take(&mut write);
+                assert!(joined.push(&packet));
+            }
+        }
+        joined.take(&mut write);
+        joined.take(&mut write);
+        written
+    }
+
+    #[test]
+    fn segments_that_follow_each_other_go_in_one_piece_and_come_apart_as_they_were() {
+        for v6 in [false, true] {
+            let segment = |at: usize, flags| packet(v6, 5 + 1000 * at as u32, flags, &[at as u8; 1000]);
+            let mut packets = vec![segment(0, tcp::ACK), segment(1, tcp::ACK)];
+            packets.push(packet(v6, 2005, tcp::ACK | tcp::PSH, b"end"));
+            let written = joined(&packets);
+            assert_eq!(written.len(), 1);
+            let mut split = Split::new(&written[0]).unwrap();
+            let mut out = [0; 2048];
+            for (number, mut packet) in packets.into_iter().enumerate() {
+                let length = split.next(&mut out).unwrap();
+                if !v6 {
+                    packet[5] += number as u8;
+                    let length = packet.len();
+                    set_length(&mut packet, 20, length);
+                }
+                assert_eq!(out[..length], packet);
+            }
+            assert_eq!(split.next(&mut out), None);
+        }
+    }
+
+    #[test]
+    fn what_does_not_follow_stays_apart() {
+        let data = |sequence, flags, length: usize| packet(false, sequence, flags, &vec![1; length]);
+        let apart = [
+            // A hole, a flag that says something, no data, another size in the middle, and one after the last.
+            [data(0, tcp::ACK, 100), data(101, tcp::ACK, 100)],
+            [data(0, tcp::ACK, 100), data(100, tcp::ACK | tcp::FIN, 100)],
+            [data(0, tcp::ACK, 100), data(100, tcp::ACK, 0)],
+            [data(0, tcp::ACK, 100), data(100, tcp::ACK, 101)],
+            [data(0, tcp::ACK | tcp::PSH, 100), data(100, tcp::ACK, 100)],
+        ];
+        for packets in apart {
+            let written = joined(&packets);
+            let front = VnetHeader::default().bytes(false);
+            let expected: Vec<_> = packets.iter().map(|packet| [&front[..], packet].concat()).collect();
+            assert_eq!(written, expected);
+        }
+        let short = [data(0, tcp::ACK, 100), data(100, tcp::ACK, 50), data(150, tcp::ACK, 50)];
+        assert_eq!(joined(&short).len(), 2);
+        let mut other = data(100, tcp::ACK, 100);
+        other[19] = 9;
+        assert_eq!(joined(&[data(0, tcp::ACK, 100), other]).len(), 2);
+    }
+
+    #[test]
+    fn a_piece_is_never_longer_than_a_length_field_can_say() {
+        let packets: Vec<_> = (0..60).map(|at| packet(false, at * 1360, tcp::ACK, &[0; 1360])).collect();
+        let written = joined(&packets);
+        assert_eq!(written.len(), 2);
+        assert!(written.iter().all(|piece| piece.len() <= LENGTH_MAX + VnetHeader::LENGTH));
+    }
+}

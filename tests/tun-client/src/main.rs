@@ -5,6 +5,8 @@
 mod join;
 mod link;
 mod offload;
+#[cfg(test)]
+mod samples;
 mod split;
 
 use std::error::Error;
@@ -53,7 +55,8 @@ fn run(interface: &str, path: &str) -> Result<(), Box<dyn Error>> {
     let config = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     let value = |name: &str| {
         let lines = config.lines().filter_map(|line| line.split_once('='));
-        let mut values = lines.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned());
+        let mut values =
+            lines.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned());
         values.next().ok_or_else(|| format!("{path} has no {name}"))
     };
     let key: PrivateKey = value("PrivateKey")?.parse()?;

@@ -99,3 +99,69 @@ impl<'a> Split<'a> {
         Some(length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::packet;
+
+    fn cut(bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut split = Split::new(bytes).unwrap();
+        let mut out = [0; 65_535];
+        std::iter::from_fn(|| split.next(&mut out).map(|length| out[..length].to_vec())).collect()
+    }
+
+    #[test]
+    fn a_long_packet_becomes_the_segments_that_the_kernel_would_have_sent() {
+        for v6 in [false, true] {
+            let payload: Vec<u8> = (0..3000_u32).map(|number| number as u8).collect();
+            let whole = packet(v6, u32::MAX - 1000, tcp::ACK | tcp::PSH, &payload);
+            let ip = if v6 { 40 } else { 20 };
+            let vnet = VnetHeader {
+                needs_checksum: true,
+                segment: Some(1360),
+                headers: 0,
+                checksum: (ip, tcp::CHECKSUM as u16),
+            };
+            let cut = cut(&[&vnet.bytes(v6)[..], &whole].concat());
+            let expected = [(0, 1360, tcp::ACK), (1360, 2720, tcp::ACK), (2720, 3000, tcp::ACK | tcp::PSH)];
+            assert_eq!(cut.len(), expected.len());
+            for (number, (cut, (from, to, flags))) in cut.iter().zip(expected).enumerate() {
+                let sequence = (u32::MAX - 1000).wrapping_add(from as u32);
+                let mut expected = packet(v6, sequence, flags, &payload[from..to]);
+                if !v6 {
+                    // The identification counts on.
+                    expected[5] += number as u8;
+                    set_length(&mut expected, 20, 20 + 20 + to - from);
+                }
+                assert_eq!(*cut, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_checksum_left_to_the_card_is_filled_in() {
+        let whole = packet(false, 7, tcp::ACK, b"hello");
+        let mut partial = whole.clone();
+        let sum = Sum::default().pseudo_header([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), protocol::TCP, 25);
+        partial[36..38].copy_from_slice(&sum.finish().map(|byte| !byte));
+        let vnet = VnetHeader {
+            needs_checksum: true,
+            segment: None,
+            headers: 0,
+            checksum: (20, tcp::CHECKSUM as u16),
+        };
+        assert_eq!(cut(&[&vnet.bytes(false)[..], &partial].concat()), [whole]);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_left_out() {
+        let whole = packet(false, 7, tcp::ACK, b"hello");
+        let vnet = VnetHeader { needs_checksum: true, segment: None, headers: 0, checksum: (60, 16) };
+        assert!(Split::new(&[&vnet.bytes(false)[..], &whole].concat()).is_none());
+        assert!(Split::new(&[0; 5]).is_none());
+        assert!(Split::new(&[&VnetHeader::default().bytes(false)[..], &whole[..30]].concat()).is_none());
+        let vnet = VnetHeader { segment: Some(1000), ..VnetHeader::default() };
+        assert!(Split::new(&[&vnet.bytes(false)[..], &whole[..20]].concat()).is_none());
+    }
+}

@@ -53,7 +53,9 @@ use table::Handle;
 use tcp::Context;
 use udp::Datagrams;
 
-/// Receive calls of one turn, so that a flood of datagrams cannot keep the flows from being served.
+/// Bytes that one turn receives, about, in so many calls at most: what was decrypted is still in the cache when it is written to
+/// its sockets, and a flood cannot keep the flows from being served.
+const TURN: usize = 128 << 10;
 const RECEIVES: usize = 4;
 
 /// How often lease, interfaces and the like are looked at.
@@ -315,8 +317,9 @@ impl Plane {
     fn receive(&mut self) {
         // Out of the way, so that packets can stay where they were received while everything else is used.
         let Some(mut intake) = self.intake.take() else { return };
+        let mut room = TURN;
         for _ in 0..RECEIVES {
-            let filled = intake.receive_outer(&self.link.outer);
+            let (filled, received, more) = intake.receive_outer(&self.link.outer, room);
             let now = self.clock.now();
             for buffer in 0..filled {
                 let (path, datagrams) = intake.datagrams(buffer);
@@ -328,7 +331,8 @@ impl Plane {
                     }
                 }
             }
-            if filled < Intake::BUFFERS {
+            room = room.saturating_sub(received);
+            if !more || room == 0 {
                 break;
             }
         }

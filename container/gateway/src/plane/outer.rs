@@ -1,5 +1,6 @@
 //! The UDP socket that carries the tunnel: many datagrams per system call in both directions.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -21,7 +22,8 @@ const SOCKET_BUFFER: usize = 4 << 20;
 const BUFFERS: usize = 16;
 const BUFFER: usize = 65_536;
 
-/// Space for datagrams on their way out. A part of it is sent when it is full or ends.
+/// Space for datagrams on their way out. Four full chains leave together when it is full: a receiver that sleeps is woken for
+/// all of them, not for each.
 const BATCH: usize = 256 << 10;
 /// Longest datagram that is built here: an inner packet of the largest MTU, padding and WireGuard's 32 bytes.
 pub const SLOT: usize = 2048;
@@ -37,8 +39,8 @@ pub struct Outer {
     /// What was sealed and not yet sent.
     buffer: Box<[u8]>,
     current: Chain,
-    /// A chain that the kernel had no room for.
-    stuck: Option<Chain>,
+    /// Chains that are complete, and those that the kernel had no room for.
+    complete: VecDeque<Chain>,
     /// Whether the kernel had no room at the last attempt.
     blocked: bool,
     /// Whether it was said that chains do not work here.
@@ -117,7 +119,7 @@ impl Outer {
             segmentation,
             buffer: vec![0; BATCH].into_boxed_slice(),
             current: Chain::empty(0),
-            stuck: None,
+            complete: VecDeque::new(),
             blocked: false,
             fell_back: false,
         })
@@ -183,9 +185,7 @@ impl Outer {
             && chain.end - chain.start + length <= CHAIN;
         if chain.count > 0 && !fits {
             // What was written lies right behind the chain, where the next one starts.
-            let at = chain.end;
-            self.send_current();
-            self.current = Chain::empty(at);
+            self.complete();
         }
         let chain = &mut self.current;
         if chain.count == 0 {
@@ -196,33 +196,31 @@ impl Outer {
         chain.count += 1;
     }
 
+    fn complete(&mut self) {
+        let next = Chain::empty(self.current.end);
+        let chain = std::mem::replace(&mut self.current, next);
+        if chain.count > 0 {
+            self.complete.push_back(chain);
+        }
+    }
+
     /// Sends what is queued.
     pub fn flush(&mut self) {
-        if let Some(stuck) = self.stuck {
-            if !self.send(stuck) {
+        self.complete();
+        while let Some(chain) = self.complete.front().copied() {
+            // Whoever asks is told that the socket is blocked, and seals nothing more.
+            if !self.send(chain) {
                 return;
             }
-            self.stuck = None;
+            self.complete.pop_front();
         }
-        self.send_current();
-        if self.stuck.is_none() {
-            self.current = Chain::empty(0);
-        }
+        self.current = Chain::empty(0);
     }
 
     /// The kernel says that it has room again.
     pub fn unblock(&mut self) {
         self.blocked = false;
         self.flush();
-    }
-
-    fn send_current(&mut self) {
-        let chain = self.current;
-        if chain.count > 0 && !self.send(chain) {
-            // At most one is stuck: whoever asks is told that the socket is blocked, and seals nothing more.
-            self.stuck = Some(chain);
-        }
-        self.current = Chain::empty(chain.end);
     }
 
     /// Sends a chain; false when the kernel has no room.
@@ -264,11 +262,17 @@ impl Outer {
 pub struct Intake {
     buffer: Box<[u8]>,
     meta: [RecvMeta; BUFFERS],
+    /// Bytes that the socket of the tunnel puts into a buffer these days.
+    usual: usize,
 }
 
 impl Default for Intake {
     fn default() -> Self {
-        Self { buffer: vec![0; BUFFERS * BUFFER].into_boxed_slice(), meta: [RecvMeta::default(); BUFFERS] }
+        Self {
+            buffer: vec![0; BUFFERS * BUFFER].into_boxed_slice(),
+            meta: [RecvMeta::default(); BUFFERS],
+            usual: BUFFER,
+        }
     }
 }
 
@@ -278,16 +282,26 @@ impl Intake {
 
     /// Receives what is there and returns how many buffers were filled; zero when nothing is.
     pub fn receive(&mut self, socket: &UdpSocket, state: &UdpSocketState) -> usize {
+        self.fill(socket, state, BUFFERS)
+    }
+
+    fn fill(&mut self, socket: &UdpSocket, state: &UdpSocketState, most: usize) -> usize {
         let mut chunks = self.buffer.chunks_exact_mut(BUFFER);
         let mut buffers: [IoSliceMut<'_>; BUFFERS] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
         // Errors that are not "nothing there" belong to datagrams sent earlier; there is nothing to do about them.
-        state.recv(socket.into(), &mut buffers, &mut self.meta).unwrap_or(0)
+        state.recv(socket.into(), &mut buffers[..most], &mut self.meta).unwrap_or(0)
     }
 
-    /// The same from the socket of the tunnel.
-    pub fn receive_outer(&mut self, outer: &Outer) -> usize {
-        self.receive(&outer.socket, &outer.state)
+    /// Receives about so many bytes from the socket of the tunnel, as far as can be told beforehand. Returns how many buffers
+    /// were filled and with how many bytes, and whether there may be more.
+    pub fn receive_outer(&mut self, outer: &Outer, bytes: usize) -> (usize, usize, bool) {
+        let most = bytes.div_ceil(self.usual).clamp(1, BUFFERS);
+        let filled = self.fill(&outer.socket, &outer.state, most);
+        let lengths = self.meta[..filled].iter().map(|meta| meta.len);
+        let received = lengths.clone().sum();
+        self.usual = lengths.max().unwrap_or(self.usual).max(1);
+        (filled, received, filled == most)
     }
 
     /// The datagrams in one of the filled buffers.
@@ -397,11 +411,27 @@ mod tests {
         sender.send_to(b"hello", ("127.0.0.1", port)).unwrap();
         let mut intake = Intake::default();
         // On loopback it is there when the call returns.
-        assert_eq!(intake.receive_outer(&outer), 1);
+        assert_eq!(intake.receive_outer(&outer, 100_000), (1, 5, false));
         let (path, datagrams) = intake.datagrams(0);
         assert_eq!(path.remote, sender.local_addr().unwrap());
         assert_eq!(path.local, Some([127, 0, 0, 1].into()));
         assert_eq!(datagrams.map(|datagram| datagram.to_vec()).collect::<Vec<_>>(), [b"hello"]);
+    }
+
+    #[test]
+    fn no_more_is_received_at_once_than_was_asked_for_once_the_size_of_things_is_known() {
+        let outer = alone(true);
+        let port = outer.socket_ref().local_addr().unwrap().port();
+        let sender = plain();
+        let mut intake = Intake::default();
+        let mut receive = |count: usize, bytes| {
+            (0..count).for_each(|_| _ = sender.send_to(&[0; 1000], ("127.0.0.1", port)).unwrap());
+            intake.receive_outer(&outer, bytes)
+        };
+        assert_eq!(receive(1, 1), (1, 1000, true));
+        assert_eq!(receive(9, 3000), (3, 3000, true));
+        assert_eq!(receive(0, usize::MAX), (6, 6000, false));
+        assert_eq!(receive(0, 3000), (0, 0, false));
     }
 
     #[test]

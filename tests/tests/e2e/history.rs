@@ -241,7 +241,8 @@ fn a_run_is_shown_after_its_end_with_its_length_its_reason_and_its_bytes() {
     let used = run.used.as_ref().unwrap();
     assert!(used.sent_bytes > 1 << 20 && used.last_handshake.is_some(), "{run:?}");
     let shown = world.ebb(&["history", "home"]).success().stdout;
-    for part in ["ENDED BECAUSE", "somebody stopped it", "local", "MB", &run.run.as_str()[..12]] {
+    let region = run.region.as_deref().unwrap();
+    for part in ["ENDED BECAUSE", "somebody stopped it", region, "MB", &run.run.as_str()[..12]] {
         assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
     }
 }

@@ -6,6 +6,7 @@ use ebb_desired_state::{SessionName, UserName};
 use ebb_wire::Live;
 use serde::{Deserialize, Serialize};
 
+use crate::ended::EndedRun;
 use crate::names::{GatewayName, RunId};
 use crate::note::Note;
 use crate::record::Record;
@@ -45,9 +46,16 @@ pub enum Action {
     Store {
         /// What to write.
         record: Box<Record>,
+        /// The run that has ended with this change, to be kept in the same transaction.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        ended: Option<Box<EndedRun>>,
     },
     /// Remove the record. The session is not declared and the provider has nothing of it.
-    Forget,
+    Forget {
+        /// The run that has ended with it, to be kept in the same transaction.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        ended: Option<Box<EndedRun>>,
+    },
     /// Create the gateway, unless one of this name and hash exists.
     Create {
         /// What to create.
@@ -92,7 +100,7 @@ impl Action {
     #[must_use]
     pub const fn is_bookkeeping(&self) -> bool {
         match self {
-            Self::Store { .. } | Self::Forget | Self::Note { .. } => true,
+            Self::Store { .. } | Self::Forget { .. } | Self::Note { .. } => true,
             Self::EnsureKeys { .. } | Self::Create { .. } | Self::Delete { .. } | Self::Configure { .. } => {
                 false
             }
@@ -105,7 +113,7 @@ impl Action {
         match self {
             Self::EnsureKeys { .. } => "ensure_keys",
             Self::Store { .. } => "store",
-            Self::Forget => "forget",
+            Self::Forget { .. } => "forget",
             Self::Create { .. } => "create",
             Self::Delete { .. } => "delete",
             Self::Configure { .. } => "configure",
@@ -137,10 +145,10 @@ impl fmt::Display for Action {
                 let owners: Vec<_> = gateway.into_iter().chain(users.iter().map(UserName::as_str)).collect();
                 write!(f, "make keys for {}", owners.join(", "))
             }
-            Self::Store { record } => {
+            Self::Store { record, .. } => {
                 write!(f, "remember: {} (generation {})", record.state.name(), record.generation)
             }
-            Self::Forget => f.write_str("forget the session"),
+            Self::Forget { .. } => f.write_str("forget the session"),
             Self::Create { spec } => write!(
                 f,
                 "create {} in {}: {} CPU, {} GiB, port {}/udp",

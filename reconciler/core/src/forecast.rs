@@ -125,8 +125,8 @@ impl World {
     fn act(&mut self, session: &SessionName, action: Action, seed: &[u8; 32]) {
         match action {
             Action::EnsureKeys { .. } => {}
-            Action::Store { record } => drop(self.records.insert(session.clone(), *record)),
-            Action::Forget => drop(self.records.remove(session)),
+            Action::Store { record, .. } => drop(self.records.insert(session.clone(), *record)),
+            Action::Forget { .. } => drop(self.records.remove(session)),
             Action::Create { spec } => {
                 self.evidence.insert(session.clone(), self.first_evidence(&spec.run));
                 let endpoint = Endpoint { host: "as-yet-unknown".to_owned(), port: spec.template.port };

@@ -15,6 +15,7 @@ pub mod action;
 pub mod capacity;
 pub mod condition;
 pub mod demand;
+pub mod ended;
 pub mod evidence;
 pub mod explain;
 pub mod fold;

@@ -103,6 +103,9 @@ pub struct Run {
     /// Where its gateway is kept. The document may say otherwise by now, and there the gateway would not be found.
     #[serde(skip_serializing_if = "Placement::is_default", default)]
     pub placement: Placement,
+    /// Where its gateway runs; not known of a gateway that was found without a record of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub region: Option<String>,
     /// When the session decided to provision.
     pub began_at: Timestamp,
     /// When the provider accepted the create.

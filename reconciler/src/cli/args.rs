@@ -133,8 +133,10 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 600, value_name = "SECONDS")]
         timeout: u64,
     },
-    /// List the documents that were in force, newest first.
+    /// List the documents that were in force, or the runs of a session that have ended in the last 30 days; newest first.
     History {
+        /// The session whose runs are meant.
+        session: Option<SessionName>,
         /// At most this many.
         #[arg(long, default_value_t = 20)]
         limit: usize,

@@ -1,13 +1,16 @@
-//! Documents that were in force.
+//! Documents that were in force, and runs that have ended.
 
 use std::process::ExitCode;
 
-use ebb_desired_state::{Diff, Document};
+use ebb_core::ended::{EndedRun, Used};
+use ebb_core::explain::span;
+use ebb_desired_state::{Diff, Document, SessionName};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::api::Api;
 use super::args::{Daemon, Output};
-use super::output::{json, table};
+use super::output::{bytes, json, table};
 use super::{Failure, Outcome};
 use crate::http::{Replaced, Restore, Revisions};
 use crate::store::Accepted;
@@ -57,6 +60,39 @@ fn render(revisions: &[Accepted]) -> String {
             row.insert(VERSION_COLUMN, provenance.version.as_deref().unwrap_or("-").to_owned());
         }
         row
+    }));
+    table(&rows)
+}
+
+pub(super) async fn runs(daemon: &Daemon, session: &SessionName, limit: usize, output: Output) -> Outcome {
+    let runs: Vec<EndedRun> =
+        Api::open(daemon)?.get(&format!("/api/sessions/{session}/runs?limit={limit}")).await?;
+    match output {
+        Output::Json => json(&runs)?,
+        Output::Text if runs.is_empty() => println!("no run of {session} has ended in the last 30 days"),
+        Output::Text => print!("{}", render_runs(&runs)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render_runs(runs: &[EndedRun]) -> String {
+    let header = ["RUN", "GENERATION", "REGION", "BEGAN", "LASTED", "HANDSHAKE", "RX", "TX", "ENDED BECAUSE"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(runs.iter().map(|run| {
+        // What nobody has seen is not "never" and not 0.
+        let used = |show: &dyn Fn(&Used) -> String| run.used.as_ref().map_or_else(|| "?".to_owned(), show);
+        let handshake = |at: Timestamp| format!("{at:.0}");
+        vec![
+            short(run.run.as_str()),
+            format!("#{}", run.generation),
+            run.region.clone().unwrap_or_else(|| "?".to_owned()),
+            format!("{:.0}", run.began_at),
+            span(run.lasted()),
+            used(&|used| used.last_handshake.map_or_else(|| "never".to_owned(), handshake)),
+            used(&|used| bytes(used.received_bytes)),
+            used(&|used| bytes(used.sent_bytes)),
+            run.message.clone(),
+        ]
     }));
     table(&rows)
 }

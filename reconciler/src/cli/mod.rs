@@ -132,7 +132,10 @@ async fn with_runtime(command: Command, daemon: args::Daemon, output: args::Outp
             let timeout = Duration::from_secs(timeout);
             operate::reconcile(&daemon, wait, revision.as_deref(), timeout, output).await
         }
-        Command::History { limit } => history::history(&daemon, limit, output).await,
+        Command::History { session: None, limit } => history::history(&daemon, limit, output).await,
+        Command::History { session: Some(session), limit } => {
+            history::runs(&daemon, &session, limit, output).await
+        }
         Command::Diff { from, to } => history::diff(&daemon, &from, to.as_deref(), output).await,
         Command::Rollback { revision } => history::rollback(&daemon, revision, output).await,
         Command::Edit { yes } => edit::edit(&daemon, yes, output).await,

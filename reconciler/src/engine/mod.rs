@@ -311,7 +311,8 @@ impl Engine {
         let mut record = record.clone();
         let note = operator::note(&session, &wish, by, now);
         record.take_wish(wish, by, now);
-        let version = self.parts.store.put_record(&record, self.versions.get(&session).copied()).await?;
+        let expected = self.versions.get(&session).copied();
+        let version = self.parts.store.put_record(&record, expected, None).await?;
         self.versions.insert(session.clone(), version);
         self.records.insert(session, record);
         if let Some(note) = note

@@ -23,9 +23,14 @@ const RESYNC: Duration = Duration::from_secs(60);
 /// taken up that late, and so is a wish for a session of another's.
 const FOLLOW: Duration = Duration::from_secs(5);
 
-/// How often old lines of history are looked for, and how old they are when they go.
+/// How often old lines of history and old runs are looked for. Neither matters to the hour.
 const SWEEP: Duration = Duration::from_secs(3600);
+
+/// How old a line of history is when it goes: what operates a service is looked into within days.
 const HISTORY: SignedDuration = SignedDuration::from_hours(5 * 24);
+
+/// How long ago a run ended when it goes: a month of them answers who used what since the last bill.
+const ENDED_RUNS: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Passes take at most this share of a core: after one that took 5 ms the next waits 95 ms. With few sessions that is
 /// nothing, with thousands it keeps a storm of news from becoming a storm of passes.
@@ -139,18 +144,26 @@ impl Engine {
         self.read_records().await
     }
 
-    /// Old lines of history go.
+    /// Old lines of history and old runs go.
     fn sweep(&mut self, now: Instant) {
         if now < self.sweep_at || !self.parts.leadership.holds_first() {
             return;
         }
         self.sweep_at = now + SWEEP;
-        let (store, before) = (self.parts.store.clone(), clock::now().checked_sub(HISTORY));
+        let (store, now) = (self.parts.store.clone(), clock::now());
+        let (Ok(notes_before), Ok(runs_before)) = (now.checked_sub(HISTORY), now.checked_sub(ENDED_RUNS))
+        else {
+            return;
+        };
         tokio::spawn(async move {
-            let Ok(before) = before else { return };
-            match store.sweep_notes(before).await {
+            match store.sweep_notes(notes_before).await {
                 Ok(0) => {}
                 Ok(swept) => tracing::info!("removed {swept} lines of history that were older than 5 days"),
+                Err(error) => tracing::warn!("{error}"),
+            }
+            match store.sweep_runs(runs_before).await {
+                Ok(0) => {}
+                Ok(swept) => tracing::info!("removed {swept} runs that ended more than 30 days ago"),
                 Err(error) => tracing::warn!("{error}"),
             }
         });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ebb_core::action::{Action, Step};
+use ebb_core::ended::EndedRun;
 use ebb_core::fold::{Outcome, fold};
 use ebb_core::note::{Note, NoteKind};
 use ebb_core::outcome::Failure;
@@ -130,8 +131,8 @@ impl Progress {
         self.parts.counters.actions.with_label_values(&[action.name()]).inc();
         match action {
             Action::EnsureKeys { gateway, users } => self.ensure_keys(gateway, users).await,
-            Action::Store { record } => self.put(*record).await,
-            Action::Forget => self.forget().await,
+            Action::Store { record, ended } => self.put(*record, ended.as_deref()).await,
+            Action::Forget { ended } => self.forget(ended.as_deref()).await,
             Action::Create { spec } => {
                 let boot = self.boot(&spec).await?;
                 self.done.provider_touched = true;
@@ -194,17 +195,17 @@ impl Progress {
         })
     }
 
-    async fn put(&mut self, record: Record) -> Result<(), Stop> {
-        let version = self.parts.store.put_record(&record, self.version).await?;
+    async fn put(&mut self, record: Record, ended: Option<&EndedRun>) -> Result<(), Stop> {
+        let version = self.parts.store.put_record(&record, self.version, ended).await?;
         self.version = Some(version);
         self.done.memory = Memory::Is(Box::new(record.clone()), version);
         self.record = Some(record);
         Ok(())
     }
 
-    async fn forget(&mut self) -> Result<(), Stop> {
+    async fn forget(&mut self, ended: Option<&EndedRun>) -> Result<(), Stop> {
         if let Some(version) = self.version.take() {
-            self.parts.store.remove_record(&self.done.session, version).await?;
+            self.parts.store.remove_record(&self.done.session, version, ended).await?;
         }
         self.record = None;
         self.done.memory = Memory::Gone;
@@ -221,7 +222,7 @@ impl Progress {
         // A stray has no record; there is nothing to remember about it.
         if let Some(record) = &self.record {
             let record = fold(record, &outcome, &rand::random(), clock::now());
-            self.put(record).await?;
+            self.put(record, None).await?;
         }
         let Some((kind, failure)) = failure else { return Ok(()) };
         self.report(kind, &failure).await;

@@ -67,6 +67,7 @@ pub fn router(app: App) -> Router {
         .route("/metrics/{session}", get(routes::metrics_of_session))
         .route("/api/sessions", get(routes::sessions))
         .route("/api/sessions/{session}", get(routes::session))
+        .route("/api/sessions/{session}/runs", get(routes::runs))
         .route("/api/sessions/{session}/start", post(routes::start))
         .route("/api/sessions/{session}/stop", post(routes::stop))
         .route("/api/sessions/{session}/suspend", post(routes::suspend))

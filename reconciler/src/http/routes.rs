@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use ebb_core::ended::EndedRun;
 use ebb_core::note::Note;
 use ebb_core::operator::{Wish, check_reason};
 use ebb_core::plan::Revision;
@@ -26,6 +27,10 @@ use crate::view::{self, SessionView, StatusView};
 /// Lines of history in one answer, unless another number is asked for.
 const DEFAULT_EVENTS: usize = 50;
 const MOST_EVENTS: usize = 1000;
+
+/// Ended runs in one answer, unless another number is asked for.
+const DEFAULT_RUNS: usize = 20;
+const MOST_RUNS: usize = 1000;
 
 /// Documents that are searched for the one that changed a session last.
 const LOOKED_BACK: usize = 100;
@@ -93,6 +98,26 @@ pub(super) async fn session(
     let accepted = app.store.accepted(LOOKED_BACK).await?;
     view.because.extend(accepted.iter().find_map(|accepted| accepted.about(&name)));
     Ok(Json(view))
+}
+
+#[derive(Deserialize)]
+pub(super) struct RunQuery {
+    limit: Option<usize>,
+}
+
+/// Runs of a session that have ended, also of one that the document no longer has.
+pub(super) async fn runs(
+    _: Admin,
+    State(app): State<App>,
+    Path(session): Path<SessionName>,
+    Query(query): Query<RunQuery>,
+) -> Answer<Json<Vec<EndedRun>>> {
+    let limit = query.limit.unwrap_or(DEFAULT_RUNS).min(MOST_RUNS);
+    let runs = app.store.runs(&session, limit).await?;
+    if runs.is_empty() && !snapshot(&app).await?.records.contains_key(&session) {
+        return Err(no_session(&session));
+    }
+    Ok(Json(runs))
 }
 
 pub(super) async fn start(_: Admin, app: State<App>, session: Path<SessionName>) -> Answer<StatusCode> {

@@ -91,16 +91,17 @@ impl Ledger {
         Ok(())
     }
 
-    /// Makes a change; the new ETag, if it is told.
+    /// Makes a change, and with it in one transaction whatever comes `along`; the new ETag of the former, if it is told.
     pub(super) async fn write(
         &self,
         tables: &Tables,
         fence: &Fence,
         change: Change,
+        along: Option<Change>,
         slots: Slots,
     ) -> Result<Option<String>, Refused> {
         if fence.epoch() == 0 {
-            return self.write_plainly(tables, change).await;
+            return self.write_plainly(tables, change, along).await;
         }
         let mut etags = self.etags.lock().await;
         let epoch = match etags.epochs.remove(&fence.shard()) {
@@ -117,6 +118,7 @@ impl Ledger {
                 None => return Err(Refused::Conflict),
             });
         }
+        changes.extend(along);
         match fence.guard(tables.batch(self.table, self.partition, &changes)).await? {
             Ok(told) => {
                 let mut told = told.into_iter();
@@ -143,7 +145,16 @@ impl Ledger {
         }
     }
 
-    async fn write_plainly(&self, tables: &Tables, change: Change) -> Result<Option<String>, Refused> {
+    async fn write_plainly(
+        &self,
+        tables: &Tables,
+        change: Change,
+        along: Option<Change>,
+    ) -> Result<Option<String>, Refused> {
+        if let Some(along) = along {
+            let told = tables.batch(self.table, self.partition, &[change, along]).await?;
+            return Ok(told.into_iter().next().flatten());
+        }
         Ok(match &change {
             Change::Insert(entity) => Some(tables.insert(self.table, entity).await?),
             Change::Put(entity) => Some(tables.put(self.table, entity).await?),

@@ -1,4 +1,4 @@
-//! Where records, history and accepted documents are kept.
+//! Where records, ended runs, history and accepted documents are kept.
 
 mod accepted;
 #[cfg(feature = "azure")]
@@ -10,6 +10,7 @@ mod tables;
 use std::fmt;
 
 use async_trait::async_trait;
+use ebb_core::ended::EndedRun;
 use ebb_core::note::Note;
 use ebb_core::plan::Revision;
 use ebb_core::record::{Record, RecordError};
@@ -53,11 +54,28 @@ pub trait Store: Send + Sync {
     /// stray.
     async fn records(&self) -> Result<Vec<(Record, Version)>, StoreError>;
 
-    /// Writes a record; `expected` is the version it replaces, `None` if there is none.
-    async fn put_record(&self, record: &Record, expected: Option<Version>) -> Result<Version, StoreError>;
+    /// Writes a record; `expected` is the version it replaces, `None` if there is none. The run that has `ended` with this change
+    /// is kept in the same transaction: both are written or neither is.
+    async fn put_record(
+        &self,
+        record: &Record,
+        expected: Option<Version>,
+        ended: Option<&EndedRun>,
+    ) -> Result<Version, StoreError>;
 
-    /// Removes a record.
-    async fn remove_record(&self, session: &SessionName, expected: Version) -> Result<(), StoreError>;
+    /// Removes a record. The run that has `ended` with it is kept in the same transaction.
+    async fn remove_record(
+        &self,
+        session: &SessionName,
+        expected: Version,
+        ended: Option<&EndedRun>,
+    ) -> Result<(), StoreError>;
+
+    /// At most `limit` ended runs of a session, newest first.
+    async fn runs(&self, session: &SessionName, limit: usize) -> Result<Vec<EndedRun>, StoreError>;
+
+    /// Removes the runs that ended before `before`; says how many.
+    async fn sweep_runs(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// Appends lines of history.
     async fn append(&self, notes: &[Note]) -> Result<(), StoreError>;

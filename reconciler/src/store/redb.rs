@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use ebb_core::ended::EndedRun;
 use ebb_core::note::Note;
 use ebb_core::plan::Revision;
 use ebb_core::record::Record;
 use ebb_desired_state::SessionName;
 use jiff::Timestamp;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{Accepted, NoteQuery, Store, StoreError, Version};
 
@@ -17,6 +18,8 @@ use super::{Accepted, NoteQuery, Store, StoreError, Version};
 const RECORDS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("records");
 /// Microseconds since the epoch and a serial number to JSON.
 const NOTES: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("notes");
+/// Microseconds since the epoch at the end, and run, to JSON.
+const RUNS: TableDefinition<'_, (i64, &str), &[u8]> = TableDefinition::new("runs");
 /// Serial number to JSON.
 const ACCEPTED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("accepted");
 /// Everything of which there is one.
@@ -87,6 +90,7 @@ fn open(path: &Path) -> Result<Database, redb::Error> {
     let write = database.begin_write()?;
     write.open_table(RECORDS)?;
     write.open_table(NOTES)?;
+    write.open_table(RUNS)?;
     write.open_table(ACCEPTED)?;
     write.open_table(SINGLES)?;
     write.commit()?;
@@ -103,6 +107,13 @@ impl<E: Into<redb::Error>> From<E> for Problem {
     fn from(error: E) -> Self {
         Self::Redb(error.into())
     }
+}
+
+fn keep_run(write: &WriteTransaction, ended: Option<&EndedRun>) -> Result<(), Problem> {
+    let Some(ended) = ended else { return Ok(()) };
+    let json = serde_json::to_vec(ended).map_err(Problem::Json)?;
+    write.open_table(RUNS)?.insert((ended.ended_at.as_microsecond(), ended.run.as_str()), json.as_slice())?;
+    Ok(())
 }
 
 fn store(error: impl Into<StoreError>) -> Problem {
@@ -129,8 +140,13 @@ impl Store for RedbStore {
         .await
     }
 
-    async fn put_record(&self, record: &Record, expected: Option<Version>) -> Result<Version, StoreError> {
-        let (session, json) = (record.session.clone(), record.to_json());
+    async fn put_record(
+        &self,
+        record: &Record,
+        expected: Option<Version>,
+        ended: Option<&EndedRun>,
+    ) -> Result<Version, StoreError> {
+        let (session, json, ended) = (record.session.clone(), record.to_json(), ended.cloned());
         self.blocking("write to", move |database| {
             let write = database.begin_write()?;
             let next = {
@@ -143,14 +159,20 @@ impl Store for RedbStore {
                 table.insert(session.as_str(), (next, json.as_slice()))?;
                 next
             };
+            keep_run(&write, ended.as_ref())?;
             write.commit()?;
             Ok(Version(next))
         })
         .await
     }
 
-    async fn remove_record(&self, session: &SessionName, expected: Version) -> Result<(), StoreError> {
-        let session = session.clone();
+    async fn remove_record(
+        &self,
+        session: &SessionName,
+        expected: Version,
+        ended: Option<&EndedRun>,
+    ) -> Result<(), StoreError> {
+        let (session, ended) = (session.clone(), ended.cloned());
         self.blocking("write to", move |database| {
             let write = database.begin_write()?;
             {
@@ -160,8 +182,45 @@ impl Store for RedbStore {
                     return Err(conflict(&session));
                 }
             }
+            keep_run(&write, ended.as_ref())?;
             write.commit()?;
             Ok(())
+        })
+        .await
+    }
+
+    async fn runs(&self, session: &SessionName, limit: usize) -> Result<Vec<EndedRun>, StoreError> {
+        let session = session.clone();
+        self.blocking("read", move |database| {
+            let table = database.begin_read()?.open_table(RUNS)?;
+            let mut runs = Vec::new();
+            for row in table.iter()?.rev() {
+                if runs.len() >= limit {
+                    break;
+                }
+                let run: EndedRun = serde_json::from_slice(row?.1.value()).map_err(Problem::Json)?;
+                if run.session == session {
+                    runs.push(run);
+                }
+            }
+            Ok(runs)
+        })
+        .await
+    }
+
+    async fn sweep_runs(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.blocking("write to", move |database| {
+            let write = database.begin_write()?;
+            let mut swept = 0;
+            {
+                let mut table = write.open_table(RUNS)?;
+                for row in table.extract_from_if(..(before.as_microsecond(), ""), |_, _| true)? {
+                    row?;
+                    swept += 1;
+                }
+            }
+            write.commit()?;
+            Ok(swept)
         })
         .await
     }

@@ -3,19 +3,22 @@
 //! | table | partition | row | what |
 //! |---|---|---|---|
 //! | `EbbRecords` | `record` | session | a record, its version and its JSON |
+//! | | | `~run-`, time of the end counted backwards, and run | a run that has ended, for 30 days |
 //! | | | `~approved` | what there is one of |
 //! | | | `~epoch-…`, `~slots` | what fences writes; see [`super::ledger`] |
-//! | `EbbNotes` | day, counted backwards | time, counted backwards | a line of history |
+//! | `EbbNotes` | day, counted backwards | time, counted backwards | a line of history, for 5 days |
 //! | `EbbDocuments` | `accepted` | time, counted backwards, and part | an accepted document |
 //! | | | `~epoch-…` | what fences writes |
 //!
 //! Rows come in the order of their keys, so times are counted backwards to have the newest first. Records and documents count as
-//! soon as they are written, so they are fenced by the leader's epoch; lines of history by its lease alone.
+//! soon as they are written, so they are fenced by the leader's epoch; lines of history, and what is swept, by its lease alone. An
+//! ended run is in the partition of the records because it is written in one transaction with the record that says so.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use ebb_core::ended::EndedRun;
 use ebb_core::note::Note;
 use ebb_core::plan::Revision;
 use ebb_core::record::Record;
@@ -27,7 +30,7 @@ use tokio::sync::OnceCell;
 
 use super::ledger::{Ledger, RESERVED, Refused, Slots};
 use super::{Accepted, NoteQuery, Store, StoreError, Version};
-use crate::azure::tables::{ANY, Change, Entity, MOST_IN_BATCH, TableError, Tables};
+use crate::azure::tables::{ANY, Change, Entity, MOST_IN_BATCH, TableError, Tables, quoted};
 use crate::leadership::{Deposed, Fence, Leadership};
 
 const RECORDS: &str = "EbbRecords";
@@ -37,6 +40,9 @@ const DOCUMENTS: &str = "EbbDocuments";
 const RECORD: &str = "record";
 const ACCEPTED: &str = "accepted";
 const APPROVED: &str = "~approved";
+const RUN: &str = "~run-";
+/// After the keys of all ended runs.
+const AFTER_RUNS: &str = "~run~";
 
 /// Characters in one property: 64 KiB of UTF-16 hold at least this many.
 const PIECE: usize = 16_000;
@@ -130,6 +136,27 @@ impl TablesStore {
         }
     }
 
+    /// Removes what a filter finds, batch by batch.
+    async fn sweep(&self, table: &str, filter: &str) -> Result<u64, StoreError> {
+        let mut old: BTreeMap<String, Vec<Change>> = BTreeMap::new();
+        self.rows(table, filter, |entity| {
+            let key = |name| entity.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            old.entry(key("PartitionKey"))
+                .or_default()
+                .push(Change::Delete { row: key("RowKey"), etag: ANY.to_owned() });
+            true
+        })
+        .await?;
+        let mut swept = 0;
+        for (partition, changes) in old {
+            for changes in changes.chunks(MOST_IN_BATCH) {
+                self.batch(table, &partition, changes).await?;
+                swept += changes.len() as u64;
+            }
+        }
+        Ok(swept)
+    }
+
     fn keep(&self, session: &SessionName, known: Known) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(session.clone(), known);
     }
@@ -212,6 +239,15 @@ fn with_version(mut entity: Entity, version: u64) -> Entity {
     entity
 }
 
+/// The row of an ended run. The session has a property of its own, by which Azure can look for it.
+fn run_row(ended: &EndedRun) -> Result<Entity, StoreError> {
+    let json = serde_json::to_string(ended)
+        .map_err(|error| StoreError::unavailable("cannot write an ended run", error))?;
+    let mut row = entity(RECORD, &format!("{RUN}{}-{}", backwards(ended.ended_at), ended.run), &json);
+    row.insert("Session".into(), json!(ended.session.as_str()));
+    Ok(row)
+}
+
 fn backwards(at: Timestamp) -> String {
     format!("{:019}", i64::MAX - at.as_microsecond())
 }
@@ -261,7 +297,12 @@ impl Store for TablesStore {
         entities.into_iter().map(read).collect()
     }
 
-    async fn put_record(&self, record: &Record, expected: Option<Version>) -> Result<Version, StoreError> {
+    async fn put_record(
+        &self,
+        record: &Record,
+        expected: Option<Version>,
+        ended: Option<&EndedRun>,
+    ) -> Result<Version, StoreError> {
         let (session, tables) = (&record.session, self.tables("write to").await?);
         let next = Version(expected.map_or(1, |version| version.0 + 1));
         let json = String::from_utf8_lossy(&record.to_json()).into_owned();
@@ -278,20 +319,52 @@ impl Store for TablesStore {
         let held =
             expected.and_then(|expected| self.known(session, expected)).is_some_and(|it| it.holds_slot);
         let slots = if holds_slot && !held { Slots::Taken } else { Slots::Untouched };
-        let written = self.records.write(tables, &self.fence(session)?, change, slots).await;
+        let along = ended.map(run_row).transpose()?.map(Change::Put);
+        let written = self.records.write(tables, &self.fence(session)?, change, along, slots).await;
         let etag = written.map_err(|refused| self.refused_record(session, refused))?;
         self.keep(session, Known { version: next, etag, holds_slot });
         Ok(next)
     }
 
-    async fn remove_record(&self, session: &SessionName, expected: Version) -> Result<(), StoreError> {
+    async fn remove_record(
+        &self,
+        session: &SessionName,
+        expected: Version,
+        ended: Option<&EndedRun>,
+    ) -> Result<(), StoreError> {
         let tables = self.tables("write to").await?;
         let etag = self.etag(tables, session, expected).await?;
         let change = Change::Delete { row: session.to_string(), etag };
-        let removed = self.records.write(tables, &self.fence(session)?, change, Slots::Untouched).await;
+        let (fence, along) = (self.fence(session)?, ended.map(run_row).transpose()?.map(Change::Put));
+        let removed = self.records.write(tables, &fence, change, along, Slots::Untouched).await;
         removed.map_err(|refused| self.refused_record(session, refused))?;
         self.forget(session);
         Ok(())
+    }
+
+    async fn runs(&self, session: &SessionName, limit: usize) -> Result<Vec<EndedRun>, StoreError> {
+        let mut found: Vec<Result<EndedRun, StoreError>> = Vec::new();
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let session = quoted(session.as_str());
+        let filter = format!(
+            "PartitionKey eq '{RECORD}' and RowKey gt '{RUN}' and RowKey lt '{AFTER_RUNS}' and Session eq '{session}'"
+        );
+        self.rows(RECORDS, &filter, |entity| {
+            found.push(parsed(&text(&entity)));
+            found.len() < limit
+        })
+        .await?;
+        found.into_iter().collect()
+    }
+
+    async fn sweep_runs(&self, before: Timestamp) -> Result<u64, StoreError> {
+        // What is older has larger keys.
+        let time = backwards(before);
+        let filter =
+            format!("PartitionKey eq '{RECORD}' and RowKey gt '{RUN}{time}~' and RowKey lt '{AFTER_RUNS}'");
+        self.sweep(RECORDS, &filter).await
     }
 
     async fn append(&self, notes: &[Note]) -> Result<(), StoreError> {
@@ -338,23 +411,7 @@ impl Store for TablesStore {
         let (day, time) = (day(before), backwards(before));
         // What is older has larger keys.
         let filter = format!("PartitionKey gt '{day}' or (PartitionKey eq '{day}' and RowKey gt '{time}~')");
-        let mut old: BTreeMap<String, Vec<Change>> = BTreeMap::new();
-        self.rows(NOTES, &filter, |entity| {
-            let key = |name| entity.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            old.entry(key("PartitionKey"))
-                .or_default()
-                .push(Change::Delete { row: key("RowKey"), etag: ANY.to_owned() });
-            true
-        })
-        .await?;
-        let mut swept = 0;
-        for (day, changes) in old {
-            for changes in changes.chunks(MOST_IN_BATCH) {
-                self.batch(NOTES, &day, changes).await?;
-                swept += changes.len() as u64;
-            }
-        }
-        Ok(swept)
+        self.sweep(NOTES, &filter).await
     }
 
     async fn accept(&self, accepted: &Accepted) -> Result<(), StoreError> {
@@ -371,7 +428,7 @@ impl Store for TablesStore {
         // Without its head a document does not count, so a crash in between leaves none that is half there.
         let head = with_version(entity(ACCEPTED, &format!("{time}-0000"), &head), parts.len() as u64);
         let written =
-            self.documents.write(tables, &self.any_fence()?, Change::Put(head), Slots::Untouched).await;
+            self.documents.write(tables, &self.any_fence()?, Change::Put(head), None, Slots::Untouched).await;
         let contended = || StoreError::unavailable("cannot keep a document", "somebody else writes there");
         written.map(drop).map_err(|refused| self.refused(refused, contended))
     }
@@ -415,7 +472,7 @@ impl Store for TablesStore {
     async fn approve(&self, revision: &Revision) -> Result<(), StoreError> {
         let tables = self.tables("write to").await?;
         let change = Change::Put(entity(RECORD, APPROVED, &revision.0));
-        let put = self.records.write(tables, &self.any_fence()?, change, Slots::Untouched).await;
+        let put = self.records.write(tables, &self.any_fence()?, change, None, Slots::Untouched).await;
         let contended = || StoreError::unavailable("cannot keep the approval", "somebody else writes there");
         put.map(drop).map_err(|refused| self.refused(refused, contended))
     }

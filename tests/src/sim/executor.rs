@@ -118,12 +118,12 @@ impl World {
             Action::EnsureKeys { gateway, users } => {
                 self.store.ensure_keys(gateway.then_some(session), users);
             }
-            Action::Store { record } => {
+            Action::Store { record, ended } => {
                 let seen = daemon.versions.get(session).copied();
                 if self.store.check(session, seen).is_ok() {
                     self.judge_store(daemon, record);
                 }
-                match self.store.put(record, seen) {
+                match self.store.put(record, seen, ended.as_deref()) {
                     Ok(version) => {
                         daemon.versions.insert(session.clone(), version);
                         daemon.records.insert(session.clone(), (**record).clone());
@@ -134,11 +134,12 @@ impl World {
                     }
                 }
             }
-            Action::Forget => {
+            Action::Forget { ended } => {
                 if self.store.check(session, daemon.versions.get(session).copied()).is_ok() {
                     self.judge_forget(session);
                 }
-                if self.store.remove(session, daemon.versions.get(session).copied()).is_err() {
+                let seen = daemon.versions.get(session).copied();
+                if self.store.remove(session, seen, ended.as_deref()).is_err() {
                     daemon.reload(session, &self.store);
                 } else {
                     daemon.versions.remove(session);
@@ -220,7 +221,7 @@ impl World {
         if self.store.check(session, seen).is_ok() {
             self.judge_store(daemon, &folded);
         }
-        match self.store.put(&folded, seen) {
+        match self.store.put(&folded, seen, None) {
             Ok(version) => {
                 daemon.versions.insert(session.clone(), version);
                 daemon.records.insert(session.clone(), folded);
@@ -275,7 +276,7 @@ impl World {
                 }
                 Action::EnsureKeys { .. }
                 | Action::Store { .. }
-                | Action::Forget
+                | Action::Forget { .. }
                 | Action::Configure { .. }
                 | Action::Note { .. } => {}
             }

@@ -168,7 +168,7 @@ impl Mutation {
                 Self::ForgetBeforeGone
                     if deletes && facts.desired.document.session(&step.session).is_none() =>
                 {
-                    step.actions.push(Action::Forget);
+                    step.actions.push(Action::Forget { ended: None });
                 }
                 Self::RandomNames => {
                     for action in &mut step.actions {
@@ -180,7 +180,7 @@ impl Mutation {
                 }
                 Self::RestartGenerations => {
                     for action in &mut step.actions {
-                        if let Action::Store { record } = action {
+                        if let Action::Store { record, .. } = action {
                             record.generation = ebb_core::names::Generation(1);
                         }
                     }
@@ -202,7 +202,10 @@ impl Mutation {
             }
             let record = Box::new(record.clone());
             let session = record.session.clone();
-            plan.steps.push(ebb_core::action::Step { session, actions: vec![Action::Store { record }] });
+            plan.steps.push(ebb_core::action::Step {
+                session,
+                actions: vec![Action::Store { record, ended: None }],
+            });
         }
     }
 }

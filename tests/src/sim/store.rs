@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ebb_core::ended::EndedRun;
 use ebb_core::note::Note;
 use ebb_core::plan::{Desired, Revision};
 use ebb_core::record::{Record, RecordError};
@@ -26,6 +27,8 @@ pub struct Store {
     pub keys: Keys,
     /// History.
     pub notes: Vec<Note>,
+    /// Runs that have ended.
+    pub ended: Vec<EndedRun>,
     /// The last valid document.
     pub desired: Option<Desired>,
     /// The revision whose teardowns were approved.
@@ -54,12 +57,23 @@ impl Store {
         self.records.get(session).map(|(_, json)| Record::from_json(json)).transpose()
     }
 
-    /// Writes a record over the version that the writer has read; `None`: over none.
+    /// Writes a record over the version that the writer has read; `None`: over none. The run that has ended with it is kept.
     ///
     /// # Errors
     /// [`Conflict`], and then nothing is written.
-    pub fn put(&mut self, record: &Record, seen: Option<Version>) -> Result<Version, Conflict> {
+    ///
+    /// # Panics
+    /// When a run has ended and does not come with the record that says so, or the other way round.
+    pub fn put(
+        &mut self,
+        record: &Record,
+        seen: Option<Version>,
+        ended: Option<&EndedRun>,
+    ) -> Result<Version, Conflict> {
         self.check(&record.session, seen)?;
+        let before = self.get(&record.session).ok().flatten().map_or(0, |before| before.totals.runs);
+        assert_eq!(before + u64::from(ended.is_some()), record.totals.runs, "{ended:?}");
+        self.ended.extend(ended.cloned());
         self.versions += 1;
         self.writes += 1;
         self.records.insert(record.session.clone(), (self.versions, record.to_json()));
@@ -70,8 +84,14 @@ impl Store {
     ///
     /// # Errors
     /// [`Conflict`], and then nothing is removed.
-    pub fn remove(&mut self, session: &SessionName, seen: Option<Version>) -> Result<(), Conflict> {
+    pub fn remove(
+        &mut self,
+        session: &SessionName,
+        seen: Option<Version>,
+        ended: Option<&EndedRun>,
+    ) -> Result<(), Conflict> {
         self.check(session, seen)?;
+        self.ended.extend(ended.cloned());
         self.writes += 1;
         self.records.remove(session);
         Ok(())

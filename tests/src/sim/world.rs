@@ -339,7 +339,7 @@ impl World {
             };
             let mut record = record.clone();
             record.take_wish(wish, "somebody", self.clock());
-            if let Ok(version) = self.store.put(&record, daemon.versions.get(&session).copied()) {
+            if let Ok(version) = self.store.put(&record, daemon.versions.get(&session).copied(), None) {
                 daemon.versions.insert(session.clone(), version);
                 daemon.records.insert(session, record);
             }

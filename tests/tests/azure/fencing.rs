@@ -18,10 +18,11 @@ use ebb_core::state::State;
 use ebb_tests::azurite::Azurite;
 use ebb_tests::fake_arm::{Behaviour, FakeArm, Kind};
 use ebb_tunnel::Time;
+use jiff::SignedDuration;
 
 use super::provider::{boot, scope, spec};
 use super::storage::{storage, with_container};
-use super::store::{note, now, record};
+use super::store::{ended, note, now, record};
 use super::{aci_of, azure, notice};
 
 /// A clock that the test sets, in seconds.
@@ -81,33 +82,47 @@ async fn a_leader_of_an_earlier_epoch_writes_no_record_and_no_document_although_
     let ((old, of_old), (new, of_new)) = (leader(&hand, 0, 1, 7), leader(&hand, 0, 1, 8));
     let (old, new) = (store(&azurite, old), store(&azurite, new));
     old.take_over(&of_old).await.unwrap();
-    let first = old.put_record(&record("alice"), None).await.unwrap();
-    let second = old.put_record(&record("alice"), Some(first)).await.unwrap();
-    let gone = old.put_record(&record("carol"), None).await.unwrap();
-    old.remove_record(&"carol".parse().unwrap(), gone).await.unwrap();
+    let first = old.put_record(&record("alice"), None, None).await.unwrap();
+    let second = old.put_record(&record("alice"), Some(first), None).await.unwrap();
+    let gone = old.put_record(&record("carol"), None, None).await.unwrap();
+    old.remove_record(&"carol".parse().unwrap(), gone, None).await.unwrap();
     old.accept(&document()).await.unwrap();
 
     new.take_over(&of_new).await.unwrap();
     // It has not heard yet: each of these is refused by the tables alone, the first of a name as well.
-    says_deposed(old.put_record(&record("bob"), None).await);
+    let (at, name) = (now(), |session: &str| session.parse().unwrap());
+    says_deposed(old.put_record(&record("bob"), None, Some(&ended("bob", "late", at))).await);
     assert!(of_old.check().is_err(), "from then on it knows");
     for (attempt, reopened) in
         [(0, 7), (1, 7), (2, 7), (3, 7)].map(|(n, epoch)| (n, leader(&hand, 0, 1, epoch)))
     {
         let again = store(&azurite, reopened.0);
         match attempt {
-            0 => says_deposed(again.put_record(&record("alice"), Some(second)).await),
-            1 => says_deposed(again.remove_record(&"alice".parse().unwrap(), second).await),
+            0 => says_deposed(
+                again.put_record(&record("alice"), Some(second), Some(&ended("alice", "late", at))).await,
+            ),
+            1 => says_deposed(again.remove_record(&"alice".parse().unwrap(), second, None).await),
             2 => says_deposed(again.accept(&document()).await),
             _ => says_deposed(again.take_over(&reopened.1).await),
         }
     }
     says_deposed(old.approve(&Revision("r".into())).await);
     assert_eq!(new.records().await.unwrap(), [(record("alice"), second)]);
+    assert_eq!(new.runs(&name("alice"), 9).await.unwrap(), []);
+    assert_eq!(new.runs(&name("bob"), 9).await.unwrap(), []);
     assert_eq!(new.accepted(9).await.unwrap().len(), 1);
     assert_eq!(new.approved().await.unwrap(), None);
-    let third = new.put_record(&record("alice"), Some(second)).await.unwrap();
+    let last = ended("alice", "last", at);
+    let third = new.put_record(&record("alice"), Some(second), Some(&last)).await.unwrap();
     assert_eq!(third, Version(3));
+    let fourth = new.put_record(&record("alice"), Some(third), None).await.unwrap();
+    new.remove_record(&name("alice"), fourth, Some(&ended("alice", "very last", at))).await.unwrap();
+    let kept = new.runs(&name("alice"), 9).await.unwrap();
+    assert!(kept.len() == 2 && kept.contains(&last), "{kept:?}");
+    assert_eq!(new.sweep_runs(at + SignedDuration::from_secs(1)).await.unwrap(), 2);
+    new.put_record(&record("alice"), None, None).await.unwrap();
+    let (_, of_old) = leader(&hand, 0, 1, 7);
+    says_deposed(store(&azurite, leader(&hand, 0, 1, 7).0).take_over(&of_old).await);
 }
 
 #[tokio::test]
@@ -139,10 +154,10 @@ async fn a_write_whose_answer_got_lost_costs_the_leader_nothing_but_a_question()
     one.take_over(&fence).await.unwrap();
     // Another handle of the same leader writes, so that this one's ETags are old, as after a lost answer.
     let same = store(&azurite, leadership);
-    let first = same.put_record(&record("alice"), None).await.unwrap();
-    assert!(matches!(one.put_record(&record("bob"), None).await, Err(StoreError::Conflict { .. })));
-    one.put_record(&record("bob"), None).await.unwrap();
-    one.put_record(&record("alice"), Some(first)).await.unwrap();
+    let first = same.put_record(&record("alice"), None, None).await.unwrap();
+    assert!(matches!(one.put_record(&record("bob"), None, None).await, Err(StoreError::Conflict { .. })));
+    one.put_record(&record("bob"), None, None).await.unwrap();
+    one.put_record(&record("alice"), Some(first), None).await.unwrap();
 }
 
 #[tokio::test]
@@ -159,13 +174,13 @@ async fn when_the_lease_may_have_ended_nothing_is_sent_to_the_tables_or_to_azure
     let provider = aci_of(&fake, leadership);
     provider.create(&spec("alice", "eastus2", "r"), &boot(41820)).await.unwrap();
     assert_eq!(fake.groups()[0]["tags"]["ebb-epoch"], "0.7");
-    let first = store.put_record(&record("alice"), None).await.unwrap();
+    let first = store.put_record(&record("alice"), None, None).await.unwrap();
     let before = writes(&azurite, 1).await;
     assert!(before > 3, "requests are counted: {before}");
 
     hand.set(25);
-    says_deposed(store.put_record(&record("alice"), Some(first)).await);
-    says_deposed(store.put_record(&record("bob"), None).await);
+    says_deposed(store.put_record(&record("alice"), Some(first), None).await);
+    says_deposed(store.put_record(&record("bob"), None, None).await);
     says_deposed(store.append(&[note("alice", now(), "a line")]).await);
     says_deposed(store.accept(&document()).await);
     let refused = provider.create(&spec("bob", "eastus2", "r"), &boot(41820)).await.unwrap_err();
@@ -211,22 +226,22 @@ async fn of_two_daemons_that_see_one_free_slot_one_gets_it() {
     let taking = |session: &str| Record { state: State::Provisioning, ..record(session) };
     assert_eq!((one.records().await.unwrap().len(), two.records().await.unwrap().len()), (0, 0));
 
-    one.put_record(&taking(&first[0]), None).await.unwrap();
-    let late = two.put_record(&taking(&second[0]), None).await;
+    one.put_record(&taking(&first[0]), None, None).await.unwrap();
+    let late = two.put_record(&taking(&second[0]), None, None).await;
     assert!(matches!(late, Err(StoreError::Conflict { .. })), "it has not seen the slot taken: {late:?}");
-    let late = two.put_record(&taking(&second[0]), None).await;
+    let late = two.put_record(&taking(&second[0]), None, None).await;
     assert!(matches!(late, Err(StoreError::Conflict { .. })), "and has not looked since: {late:?}");
     // What takes nothing is written all the same.
-    let waiting = two.put_record(&record(&second[1]), None).await.unwrap();
+    let waiting = two.put_record(&record(&second[1]), None, None).await.unwrap();
     assert_eq!(two.records().await.unwrap().len(), 2);
-    let held = two.put_record(&taking(&second[0]), None).await.unwrap();
+    let held = two.put_record(&taking(&second[0]), None, None).await.unwrap();
     // A second one, and one that goes on with the slot that it has, without another look.
-    two.put_record(&taking(&second[1]), Some(waiting)).await.unwrap();
-    two.put_record(&taking(&second[0]), Some(held)).await.unwrap();
-    let late = one.put_record(&taking(&first[1]), None).await;
+    two.put_record(&taking(&second[1]), Some(waiting), None).await.unwrap();
+    two.put_record(&taking(&second[0]), Some(held), None).await.unwrap();
+    let late = one.put_record(&taking(&first[1]), None, None).await;
     assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
     one.records().await.unwrap();
-    one.put_record(&taking(&first[1]), None).await.unwrap();
+    one.put_record(&taking(&first[1]), None, None).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use ebb::azure::tables::{Change, Entity, TableError, Tables};
 use ebb::leadership::Leadership;
 use ebb::source::Provenance;
 use ebb::store::{Accepted, NoteQuery, PlanSummary, RedbStore, Store, StoreError, TablesStore, Version};
-use ebb_core::names::Hash;
+use ebb_core::ended::{EndedRun, Used};
+use ebb_core::names::{Generation, Hash};
 use ebb_core::note::{Note, NoteKind, Outcome};
 use ebb_core::plan::Revision;
 use ebb_core::record::Record;
@@ -34,6 +35,70 @@ pub(crate) fn note(session: &str, at: Timestamp, message: &str) -> Note {
     }
 }
 
+pub(crate) fn ended(session: &str, run: &str, at: Timestamp) -> EndedRun {
+    EndedRun {
+        session: session.parse().unwrap(),
+        run: run.to_owned().into(),
+        generation: Generation(3),
+        region: Some("eastus2".into()),
+        began_at: at - SignedDuration::from_mins(90),
+        created_at: Some(at - SignedDuration::from_mins(89)),
+        active_at: None,
+        ended_at: at,
+        reason: "failed".into(),
+        message: "it said 'ß€😀' \"and\" went".into(),
+        used: Some(Used { observed_at: at, last_handshake: None, received_bytes: 1 << 40, sent_bytes: 0 }),
+    }
+}
+
+async fn runs(store: &dyn Store, session: &str, limit: usize) -> Vec<String> {
+    let runs = store.runs(&session.parse().unwrap(), limit).await.unwrap();
+    runs.into_iter().map(|ended| ended.run.to_string()).collect()
+}
+
+/// What the trait says of ended runs: a month of them is kept, and each is written with the change of the record that ended it.
+async fn keeps_ended_runs(store: &dyn Store, again: &dyn Store) {
+    let days = |days: i64| now() - SignedDuration::from_hours(24 * days);
+    let home = || record("home");
+    let mut version = None;
+    // One session's name begins with another's; and two runs end in one moment.
+    let before = [("a", 31), ("b", 30), ("c", 30), ("d", 29), ("e", 0)];
+    for (run, age) in before {
+        version =
+            Some(store.put_record(&home(), version, Some(&ended("home", run, days(age)))).await.unwrap());
+    }
+    let other =
+        store.put_record(&record("home-2"), None, Some(&ended("home-2", "x", days(31)))).await.unwrap();
+    store
+        .remove_record(&record("home-2").session, other, Some(&ended("home-2", "y", days(1))))
+        .await
+        .unwrap();
+    let kept = runs(again, "home", 9).await;
+    assert_eq!((&kept[..2], &kept[4..], kept.len()), (&["e".into(), "d".into()][..], &["a".into()][..], 5));
+    assert_eq!(runs(store, "home", 2).await, ["e", "d"]);
+    assert_eq!(runs(store, "home", 0).await, [""; 0]);
+    assert_eq!(runs(again, "home-2", 9).await, ["y", "x"], "also of a session that is forgotten");
+    assert_eq!(runs(store, "hom", 9).await, [""; 0]);
+    assert_eq!(store.runs(&home().session, 1).await.unwrap(), [ended("home", "e", now())]);
+
+    // Neither the record nor the run is written by whoever has not seen the last change.
+    let late = ended("home", "late", now());
+    assert!(matches!(again.put_record(&home(), None, Some(&late)).await, Err(StoreError::Conflict { .. })));
+    let stale = again.remove_record(&home().session, Version(1), Some(&late)).await;
+    assert!(matches!(stale, Err(StoreError::Conflict { .. })));
+    assert_eq!(runs(store, "home", 1).await, ["e"]);
+
+    assert_eq!(store.sweep_runs(days(30)).await.unwrap(), 2, "not those of 30 days to the microsecond");
+    assert_eq!(store.sweep_runs(days(30)).await.unwrap(), 0);
+    assert_eq!(runs(again, "home", 9).await.len(), 4);
+    assert_eq!(runs(again, "home-2", 9).await, ["y"]);
+    assert_eq!(store.sweep_runs(days(29)).await.unwrap(), 2);
+    assert_eq!(runs(store, "home", 9).await, ["e", "d"]);
+    let records = again.records().await.unwrap();
+    assert_eq!(records, [(home(), version.unwrap())], "a sweep of runs touches nothing else");
+    store.remove_record(&home().session, version.unwrap(), None).await.unwrap();
+}
+
 async fn messages(store: &dyn Store, query: &NoteQuery) -> Vec<String> {
     store.notes(query).await.unwrap().into_iter().map(|note| note.message).collect()
 }
@@ -41,24 +106,27 @@ async fn messages(store: &dyn Store, query: &NoteQuery) -> Vec<String> {
 /// The guarantees of the trait, on any store; `again` is a second handle on the same memory.
 async fn keeps_its_promises(store: &dyn Store, again: &dyn Store) {
     assert_eq!(store.records().await.unwrap(), []);
-    let first = store.put_record(&record("alice"), None).await.unwrap();
+    let first = store.put_record(&record("alice"), None, None).await.unwrap();
     let conflict = |result: Result<Version, StoreError>| matches!(result, Err(StoreError::Conflict { .. }));
-    assert!(conflict(store.put_record(&record("alice"), None).await), "it exists");
-    assert!(conflict(again.put_record(&record("bob"), Some(first)).await), "it does not exist");
+    assert!(conflict(store.put_record(&record("alice"), None, None).await), "it exists");
+    assert!(conflict(again.put_record(&record("bob"), Some(first), None).await), "it does not exist");
 
     // Another daemon writes; what this one remembers is no longer true.
     let changed = Record { failures: 3, ..record("alice") };
-    let second = again.put_record(&changed, Some(first)).await.unwrap();
-    assert!(conflict(store.put_record(&record("alice"), Some(first)).await), "somebody else was faster");
+    let second = again.put_record(&changed, Some(first), None).await.unwrap();
+    assert!(
+        conflict(store.put_record(&record("alice"), Some(first), None).await),
+        "somebody else was faster"
+    );
     assert!(matches!(
-        store.remove_record(&"alice".parse().unwrap(), first).await,
+        store.remove_record(&"alice".parse().unwrap(), first, None).await,
         Err(StoreError::Conflict { .. })
     ));
     assert_eq!(store.records().await.unwrap(), [(changed.clone(), second)]);
-    let third = store.put_record(&changed, Some(second)).await.unwrap();
-    again.remove_record(&"alice".parse().unwrap(), third).await.unwrap();
+    let third = store.put_record(&changed, Some(second), None).await.unwrap();
+    again.remove_record(&"alice".parse().unwrap(), third, None).await.unwrap();
     assert_eq!(store.records().await.unwrap(), []);
-    store.put_record(&record("alice"), None).await.unwrap();
+    store.put_record(&record("alice"), None, None).await.unwrap();
 
     let at = |seconds| now() + SignedDuration::from_secs(seconds);
     let notes: Vec<_> =
@@ -112,6 +180,7 @@ async fn keeps_its_promises(store: &dyn Store, again: &dyn Store) {
 async fn redb_keeps_a_store_s_promises() {
     let directory = tempfile::tempdir().unwrap();
     let store = RedbStore::open(&directory.path().join("store.redb")).unwrap();
+    keeps_ended_runs(&store, &store.clone()).await;
     keeps_its_promises(&store, &store.clone()).await;
 }
 
@@ -123,6 +192,7 @@ async fn tables_keep_a_store_s_promises() {
     };
     let tables = || Tables::open(&azure("https://unused.example").0, "EBB_STORE", &azurite.tables()).unwrap();
     let store = || TablesStore::new(tables(), Leadership::alone());
+    keeps_ended_runs(&store(), &store()).await;
     keeps_its_promises(&store(), &store()).await;
     a_batch_is_all_or_nothing(&tables()).await;
 }

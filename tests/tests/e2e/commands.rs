@@ -30,6 +30,8 @@ fn every_command_speaks_json() {
     assert_eq!(json(&world, &["validate"], 0)[0]["valid"], true);
     assert_eq!(json(&world, &["keygen"], 0)["publicKey"].as_str().unwrap().len(), 44);
     assert_eq!(json(&world, &["stop", "home", "--wait"], 0)["state"], "parked");
+    assert_eq!(json(&world, &["history", "home"], 0)[0]["reason"], "stopped");
+    assert_eq!(json(&world, &["history"], 0)[0]["generation"], 1);
     assert_eq!(json(&world, &["start", "home", "--wait"], 0)["state"], "active");
     let revision = status["revision"].as_str().unwrap();
     assert_eq!(json(&world, &["approve", revision], 0)["approved"], revision);
@@ -88,6 +90,8 @@ fn exit_codes_are_those_of_the_documentation() {
         (&["plan", "/nowhere.yaml"], 1, "cannot read /nowhere.yaml"),
         (&["explain", "work"], 1, "there is no session work"),
         (&["explain", "Work"], 2, "session name"),
+        (&["history", "work"], 1, "there is no session work"),
+        (&["history", "home"], 0, "no run of home has ended in the last 30 days"),
         (&["start", "work"], 1, "there is no session work; the document has home"),
         (&["stop", "work"], 1, "there is no session work; the document has home"),
         (&["approve", "0123"], 1, "revision 0123 is not in force"),

@@ -1,11 +1,15 @@
-//! Documents that were in force, and what people do with them.
+//! Documents that were in force, what people do with them, and runs that have ended.
 
 use ebb::store::{RedbStore, Store as _};
+use ebb_core::ended::{EndedRun, Used};
+use ebb_core::names::{Generation, Hash};
 use ebb_core::note::{Note, NoteKind, Outcome};
+use ebb_core::record::Record;
 use ebb_core::state::StateName;
 use ebb_tests::e2e::daemon::{SOON, write_document};
 use ebb_tests::e2e::wait::wall_clock;
-use ebb_tests::e2e::{Daemon, Output, Place, World, eventually};
+use ebb_tests::e2e::world::SERVER;
+use ebb_tests::e2e::{Client, Daemon, Download, Output, Place, World, eventually};
 
 use crate::{home, world};
 
@@ -214,5 +218,69 @@ fn history_older_than_five_days_is_removed() {
         let told: Vec<_> = daemon.events("home").into_iter().map(|note| note.message).collect();
         assert!(told.iter().any(|message| message == "four days ago"), "{told:?}");
         if told.iter().any(|message| message == "six days ago") { Err(format!("{told:?}")) } else { Ok(()) }
+    });
+}
+
+#[test]
+fn a_run_is_shown_after_its_end_with_its_length_its_reason_and_its_bytes() {
+    let Some(world) = world() else { return };
+    let daemon = Daemon::with_document(&world, &home(&["alice"], ""));
+    let session_id = daemon.await_state("home", StateName::Active, SOON).session_id;
+    let alice = Client::connected(&world, 1, "alice", "home");
+    Download::start(&alice, SERVER, 1 << 20).finish();
+    eventually("the daemon has heard of it", SOON, || {
+        let sent: u64 = daemon.session("home").unwrap().users.iter().map(|user| user.sent_bytes).sum();
+        if sent > 1 << 20 { Ok(()) } else { Err(sent.to_string()) }
+    });
+    world.ebb(&["stop", "home", "--wait"]).success();
+
+    let runs: Vec<EndedRun> = world.ebb(&["history", "home", "-o", "json"]).success().json();
+    let [run] = &runs[..] else { panic!("{runs:?}") };
+    assert_eq!((Some(run.run.as_str()), run.reason.as_str()), (session_id.as_deref(), "stopped"));
+    assert!(run.began_at < run.active_at.unwrap() && run.active_at.unwrap() < run.ended_at, "{run:?}");
+    let used = run.used.as_ref().unwrap();
+    assert!(used.sent_bytes > 1 << 20 && used.last_handshake.is_some(), "{run:?}");
+    let shown = world.ebb(&["history", "home"]).success().stdout;
+    let region = run.region.as_deref().unwrap();
+    for part in ["ENDED BECAUSE", "somebody stopped it", region, "MB", &run.run.as_str()[..12]] {
+        assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
+    }
+}
+
+#[test]
+fn a_run_that_ended_is_kept_for_thirty_days() {
+    let Some(world) = World::build_in(Place::Host, env!("CARGO_BIN_EXE_ebb-under-test")) else { return };
+    let state = world.path("state");
+    std::fs::create_dir(&state).unwrap();
+    let run = |id: &str, days: i64| {
+        let at = wall_clock() - jiff::SignedDuration::from_hours(24 * days);
+        EndedRun {
+            session: "old".parse().unwrap(),
+            run: id.to_owned().into(),
+            generation: Generation(1),
+            region: None,
+            began_at: at,
+            created_at: None,
+            active_at: None,
+            ended_at: at,
+            reason: "removed".into(),
+            message: "the document no longer has it".into(),
+            used: Some(Used { observed_at: at, last_handshake: None, received_bytes: 0, sent_bytes: 0 }),
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let store = RedbStore::open(&state.join("store.redb")).unwrap();
+    let record = Record::new(&"old".parse().unwrap(), Hash::of(&"spec"), None, wall_clock());
+    runtime.block_on(async {
+        let version = store.put_record(&record, None, Some(&run("thirty-one", 31))).await.unwrap();
+        store.remove_record(&record.session, version, Some(&run("twenty-nine", 29))).await.unwrap();
+    });
+    drop(store);
+    let _daemon = Daemon::with_document(&world, &home(&["alice"], ""));
+    eventually("what is old is gone", SOON, || {
+        let kept: Vec<EndedRun> = world.ebb(&["history", "old", "-o", "json"]).success().json();
+        let kept: Vec<_> = kept.iter().map(|run| run.run.as_str()).collect();
+        assert!(kept.contains(&"twenty-nine"), "{kept:?}");
+        if kept.len() == 1 { Ok(()) } else { Err(format!("{kept:?}")) }
     });
 }

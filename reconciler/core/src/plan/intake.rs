@@ -90,11 +90,14 @@ pub(super) fn adopt(
         return;
     }
     let record = record.to_mut();
+    // A run that expected this very gateway expected it in its own region.
+    let region = record.run.take().and_then(|run| run.region);
     record.run = Some(Run {
         id: gateway.run.clone(),
         generation: gateway.generation,
         template: gateway.hash.clone(),
         placement: placement.cloned().unwrap_or_default(),
+        region,
         began_at: now,
         created_at: Some(now),
         active_at: None,

@@ -14,6 +14,7 @@ use super::intake::{adopt, is_worth_it, rebase};
 use super::{Declared, Inputs, users_of};
 use crate::capacity::Candidate;
 use crate::demand;
+use crate::ended::EndedRun;
 use crate::evidence::{self, Evidence};
 use crate::idle::{self, IDLE_GRACE, Memory, STALE_AFTER, Verdict};
 use crate::machine::{Demand, Event, Machine, Presence, Slot};
@@ -40,6 +41,8 @@ pub(super) struct Draft<'a> {
     pub(super) original: Option<&'a Record>,
     /// Copied when it first changes, which in most passes it does not.
     pub(super) record: Cow<'a, Record>,
+    /// The run that has ended in this pass. There is at most one: a run that begins in a pass outlasts it.
+    pub(super) ended: Option<Box<EndedRun>>,
     pub(super) declaration: Option<&'a Session>,
     declared: Option<&'a Declared>,
     pub(super) gateway: Option<&'a Gateway>,
@@ -122,6 +125,7 @@ impl<'a> Draft<'a> {
             name,
             original,
             record,
+            ended: None,
             declaration,
             declared,
             gateway,
@@ -390,7 +394,7 @@ impl<'a> Draft<'a> {
     fn moved(&mut self, from: &State, to: &State) {
         let now = self.inputs.now;
         if let State::Terminating { why } = from {
-            self.close_run();
+            self.close_run(from);
             if *why != Rest::Failed {
                 let record = self.record.to_mut();
                 record.failures = 0;
@@ -398,7 +402,7 @@ impl<'a> Draft<'a> {
             }
         }
         if from.name().is_up() && *to == State::Provisioning {
-            self.close_run();
+            self.close_run(from);
         }
         match to {
             State::Provisioning => self.begin_run(),
@@ -438,6 +442,7 @@ impl<'a> Draft<'a> {
             generation: record.generation,
             template: declared.template.clone(),
             placement: self.declaration.map(|session| session.placement.clone()).unwrap_or_default(),
+            region: self.declaration.map(|session| session.region.clone()),
             began_at: self.inputs.now,
             created_at: None,
             active_at: None,
@@ -447,15 +452,17 @@ impl<'a> Draft<'a> {
         });
     }
 
-    fn close_run(&mut self) {
+    fn close_run(&mut self, from: &State) {
         let record = self.record.to_mut();
         let Some(run) = record.run.take() else { return };
+        let evidence = self.inputs.evidence.get(self.name).filter(|evidence| evidence.run == run.id);
+        let report = evidence.and_then(|evidence| evidence.report.as_ref());
+        self.ended = Some(Box::new(EndedRun::of(record, &run, from, report, self.inputs.now)));
         let billed = run.created_at.map_or(SignedDuration::ZERO, |at| self.inputs.now.duration_since(at));
         let totals = &mut record.totals;
         totals.runs += 1;
         totals.billable_seconds += u64::try_from(billed.as_secs()).unwrap_or(0);
-        let report = self.inputs.evidence.get(self.name).filter(|evidence| evidence.run == run.id);
-        if let Some(report) = report.and_then(|evidence| evidence.report.as_ref()) {
+        if let Some(report) = report {
             for user in &self.inputs.desired.document.users {
                 let Some(peer) = self.inputs.keys.user(user).and_then(|key| report.peers.get(&key)) else {
                     continue;

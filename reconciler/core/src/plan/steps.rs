@@ -26,7 +26,8 @@ pub(super) fn finish(mut draft: Draft<'_>) -> (Option<Step>, SessionReport) {
     let mut actions = Vec::new();
     actions.extend(keys(&draft));
     if draft.differs() && !is_over(&draft) {
-        actions.push(Action::Store { record: Box::new(draft.record.clone().into_owned()) });
+        let record = Box::new(draft.record.clone().into_owned());
+        actions.push(Action::Store { record, ended: draft.ended.clone() });
     }
     actions.extend(notes(&draft, &machine));
     for effect in machine.effects() {
@@ -40,7 +41,7 @@ pub(super) fn finish(mut draft: Draft<'_>) -> (Option<Step>, SessionReport) {
         draft.strays.iter().filter_map(|(name, gateway)| delete(&draft, name, gateway, Rest::Removed)),
     );
     if is_over(&draft) && draft.original.is_some() {
-        actions.push(Action::Forget);
+        actions.push(Action::Forget { ended: draft.ended.take() });
     }
     let report = report::of_session(&draft);
     let step = (!actions.is_empty()).then(|| Step { session: draft.name().clone(), actions });

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its world is not as it says")]
 
 mod drift;
+mod ending;
 mod forecasting;
 mod machine;
 mod operating;

@@ -414,7 +414,7 @@ fn a_stray_gateway_that_cannot_be_deleted_is_not_tried_in_every_pass() {
     let (plan, _) = world.plan();
     assert_eq!(deletes(&plan), ["x"]);
     for (session, action) in plan.actions() {
-        if let Action::Store { record } = action {
+        if let Action::Store { record, .. } = action {
             world.records.insert(session.clone(), (**record).clone());
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_core::action::{Action, Plan};
 use ebb_core::condition::{Condition, ConditionKind};
+use ebb_core::ended::EndedRun;
 use ebb_core::evidence::{Evidence, PeerReport, Place, Report as Telemetry};
 use ebb_core::fold::{Outcome, fold};
 use ebb_core::forecast::{Foreseen, forecast};
@@ -33,6 +34,8 @@ pub struct Situation {
     pub keys: Keys,
     pub in_flight: BTreeSet<SessionName>,
     pub approved: Option<Revision>,
+    /// Runs that have ended, oldest first.
+    pub ended: Vec<EndedRun>,
     pub now: Timestamp,
 }
 
@@ -75,6 +78,7 @@ impl Situation {
             keys: Keys::default(),
             in_flight: BTreeSet::new(),
             approved: None,
+            ended: Vec::new(),
             now,
         }
     }
@@ -254,10 +258,12 @@ impl Situation {
                     self.keys.users.insert(user.clone(), PublicKey::from([seed; 32]));
                 }
             }
-            Action::Store { record } => {
+            Action::Store { record, ended } => {
+                self.ended.extend(ended.as_deref().cloned());
                 self.records.insert(session.clone(), (**record).clone());
             }
-            Action::Forget => {
+            Action::Forget { ended } => {
+                self.ended.extend(ended.as_deref().cloned());
                 self.records.remove(session);
             }
             Action::Create { spec } => {

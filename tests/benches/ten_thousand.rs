@@ -301,7 +301,7 @@ fn daemon(judge: &mut Judge) {
     );
     judge.say("the daemon, 10,000 sessions at rest, CPU for each pass", each, "ms", Some(MOST_CPU));
     judge.say("the daemon, memory at rest", mib(&id.to_string(), "VmRSS"), "MiB", Some(MOST_MEMORY));
-    judge.say("the daemon, memory at most", mib(&id.to_string(), "VmHWM"), "MiB", None);
+    judge.say("the daemon, memory at most", mib(&id.to_string(), "VmHWM"), "MiB", Some(MOST_MEMORY));
     drop(process);
     drop(fake);
 }

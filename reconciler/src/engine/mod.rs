@@ -32,7 +32,7 @@ use ebb_core::{demand, operator};
 use ebb_desired_state::SessionName;
 use ebb_wire::PublicKey;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::clock;
@@ -96,6 +96,8 @@ pub struct Engine {
     keys_missing: BTreeSet<SecretName>,
     approved: Option<Revision>,
     in_flight: BTreeSet<SessionName>,
+    /// Those of the steps in flight that are being carried out; the others wait.
+    turns: Arc<Semaphore>,
     report: Option<Arc<Report>>,
     store_error: Option<String>,
     /// The records in memory may not be those of the store.
@@ -147,6 +149,10 @@ enum Stir {
     Time,
 }
 
+/// So many steps are carried out at once. Each takes up some 10 KiB, more while it talks to Azure: 10,000 sessions at once would be
+/// more than 100 MiB, which are never given back.
+const TURNS: usize = 500;
+
 /// Steps in flight get this long when the daemon is to end, of the 10 s that it has in all.
 const LAST_ACTIONS: Duration = Duration::from_secs(5);
 
@@ -188,6 +194,7 @@ impl Engine {
             keys_missing: BTreeSet::new(),
             approved,
             in_flight: BTreeSet::new(),
+            turns: Arc::new(Semaphore::new(TURNS)),
             report: None,
             store_error: None,
             records_doubtful: false,

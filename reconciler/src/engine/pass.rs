@@ -222,9 +222,12 @@ impl Engine {
                 version: self.versions.get(&step.session).copied(),
                 stopping: self.stopping.subscribe(),
             };
-            let sender = self.results.0.clone();
+            let (sender, turns) = (self.results.0.clone(), Arc::clone(&self.turns));
             tokio::spawn(async move {
-                let _ = sender.send(worker.carry_out(step).await).await;
+                let _turn = turns.acquire().await;
+                // In a box, which takes up room only from now on.
+                let done = Box::pin(worker.carry_out(step)).await;
+                let _ = sender.send(done).await;
             });
         }
     }

@@ -149,8 +149,8 @@ enum Stir {
     Time,
 }
 
-/// So many steps are carried out at once. Each takes up some 10 KiB, more while it talks to Azure: 10,000 sessions at once would be
-/// more than 100 MiB, which are never given back.
+/// So many steps are carried out at once. Each takes up some 5 KiB, more while it talks to Azure: 10,000 at once would leave the
+/// daemon with 50 MiB that the allocator never gives back.
 const TURNS: usize = 500;
 
 /// Steps in flight get this long when the daemon is to end, of the 10 s that it has in all.

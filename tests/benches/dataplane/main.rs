@@ -1,7 +1,7 @@
 //! The data plane of gateways, side by side: `tests/bench-dataplane` starts it and explains the options.
 //!
-//! Everything runs between three network namespaces, with the same client and the same load for every gateway, one gateway
-//! after the other in each round. Cost is the CPU time of the gateway's process alone; what the kernel
+//! Everything runs between three network namespaces for each gateway, with the same client and the same load. In each round every
+//! measure is taken of one gateway right after the other, since the speed of a machine drifts. Cost is the CPU time of the gateway's process alone; what the kernel
 //! forwards and translates for a gateway with a TUN device outside of its process is not charged to it, so their costs flatter.
 #![expect(clippy::print_stdout, reason = "a bench reports to whoever runs it")]
 #![expect(clippy::unwrap_used, reason = "a bench ends where its world is not as it says")]
@@ -45,12 +45,10 @@ fn main() {
     };
     let mut table = Table::default();
     for round in 0..options.rounds {
+        if options.wants("lan") {
+            lan(&options, |measure, index, figure| table.add(measure, index, figure));
+        }
         for (index, candidate) in options.candidates.iter().enumerate() {
-            if options.wants("lan") {
-                on(&options, candidate, None, |bed| {
-                    lan(&options, bed, |measure, figure| table.add(measure, index, figure));
-                });
-            }
             // Both ends of a stream through either gateway with NAT are the kernel's; one of them says what those can do.
             if options.wants("wan") && candidate.kind != Kind::Boringtun {
                 wan(&options, candidate, round, |measure, figure| table.add(measure, index, figure));
@@ -76,10 +74,15 @@ fn main() {
 /// Builds a world around a gateway and does something in it.
 fn on(options: &Options, candidate: &Candidate, line: Option<(Line, u64)>, work: impl FnOnce(&Bed<'_>)) {
     let Some(world) = World::build(&candidate.program.display().to_string()) else { return };
-    let bed = Bed::new(&world, candidate, options.client.as_deref(), line);
+    work(&bed(options, &world, candidate, line));
+}
+
+/// Starts a gateway and its client.
+fn bed<'w>(options: &Options, world: &'w World, candidate: &Candidate, line: Option<(Line, u64)>) -> Bed<'w> {
+    let bed = Bed::new(world, candidate, options.client.as_deref(), line);
     use_bbr(&world.internet);
     use_bbr(&bed.client.namespace);
-    work(&bed);
+    bed
 }
 
 /// Where the kernel has BBR both ends use it, whatever the machine's default is.
@@ -94,32 +97,51 @@ fn has_bbr() -> bool {
     known.is_ok_and(|known| known.split_whitespace().any(|name| name == "bbr"))
 }
 
-fn lan(options: &Options, bed: &Bed<'_>, mut add: impl FnMut(&'static str, f64)) {
-    let warm_up = options.time(0.7);
-    add("memory at rest, one peer, MiB", bed.memory("VmRSS"));
-    add("request and response, p50, ms", load::requests(bed, options.time(2.0)).median());
-    let connects = load::connects(bed, options.time(2.0));
-    add("connect, request and response, p50, ms", connects.median());
-    add("connect, request and response, per second", connects.rate());
+/// All gateways run at once, and wait while one of them is measured.
+fn lan(options: &Options, mut add: impl FnMut(&'static str, usize, f64)) {
+    let build = |candidate: &Candidate| World::build(&candidate.program.display().to_string());
+    let Some(worlds) = options.candidates.iter().map(build).collect::<Option<Vec<_>>>() else { return };
+    let beds: Vec<_> =
+        worlds.iter().zip(&options.candidates).map(|(world, one)| bed(options, world, one, None)).collect();
+    let mut of_each = |measure: &mut dyn FnMut(&Bed<'_>) -> Vec<(&'static str, f64)>| {
+        for (index, bed) in beds.iter().enumerate() {
+            for (name, figure) in measure(bed) {
+                add(name, index, figure);
+            }
+        }
+    };
+    of_each(&mut |bed| vec![("memory at rest, one peer, MiB", bed.memory("VmRSS"))]);
+    of_each(&mut |bed| {
+        vec![("request and response, p50, ms", load::requests(bed, options.time(2.0)).median())]
+    });
+    of_each(&mut |bed| {
+        let connects = load::connects(bed, options.time(2.0));
+        vec![
+            ("connect, request and response, p50, ms", connects.median()),
+            ("connect, request and response, per second", connects.rate()),
+        ]
+    });
     for direction in Direction::BOTH {
-        let cost = load::bulk(bed, direction, warm_up, options.time(3.0));
         let [cpu, rate] = match direction {
             Direction::Down => ["TCP down, CPU s/GB", "TCP down, Mbit/s"],
             Direction::Up => ["TCP up, CPU s/GB", "TCP up, Mbit/s"],
         };
-        add(cpu, cost.seconds_per_gb());
-        add(rate, cost.mbit());
+        of_each(&mut |bed| {
+            let cost = load::bulk(bed, direction, options.time(0.7), options.time(3.0));
+            vec![(cpu, cost.seconds_per_gb()), (rate, cost.mbit())]
+        });
     }
     for direction in Direction::BOTH {
-        let (cost, lost) = load::datagrams(bed, direction, options.time(0.3), options.time(2.0));
         let [cpu, share] = match direction {
             Direction::Down => ["UDP 300 Mbit/s down, CPU s/GB", "UDP 300 Mbit/s down, lost, %"],
             Direction::Up => ["UDP 300 Mbit/s up, CPU s/GB", "UDP 300 Mbit/s up, lost, %"],
         };
-        add(cpu, cost.seconds_per_gb());
-        add(share, lost * 100.0);
+        of_each(&mut |bed| {
+            let (cost, lost) = load::datagrams(bed, direction, options.time(0.3), options.time(2.0));
+            vec![(cpu, cost.seconds_per_gb()), (share, lost * 100.0)]
+        });
     }
-    add("memory at most, MiB", bed.memory("VmHWM"));
+    of_each(&mut |bed| vec![("memory at most, MiB", bed.memory("VmHWM"))]);
 }
 
 fn wan(options: &Options, candidate: &Candidate, round: u32, mut add: impl FnMut(&'static str, f64)) {

@@ -192,6 +192,27 @@ fn one_stream_fills_a_long_and_lossy_line() {
 }
 
 #[test]
+fn a_burst_of_loss_in_the_first_moments_costs_a_stream_seconds_and_no_more() {
+    for loss in [0.0, 0.01] {
+        for pair in [Pair::GatewayToClient, Pair::OursToGateway] {
+            let path = Path { loss, ..WAN };
+            let mut world = World::new(path.conditions(), path.conditions(), 7);
+            let (gateway, client) = add_stream(&mut world, pair, &path, 0, Time::ZERO);
+            let (link, receiver) = if pair == Pair::GatewayToClient { (0, client) } else { (1, gateway) };
+            world.run_for_all(Time::from_millis(150));
+            world.links[link].conditions.loss = 1.0;
+            world.run_for_all(Time::from_millis(170));
+            world.links[link].conditions.loss = loss;
+            world.run_for_all(Time::from_millis(2500));
+            let before = world.hosts[receiver].app.read;
+            world.run_for_all(Time::from_millis(3500));
+            let goodput = (world.hosts[receiver].app.read - before) as f64 * 8e-6;
+            assert!(goodput >= 120.0, "{pair:?}, loss {loss}: {goodput:.1} Mbit/s");
+        }
+    }
+}
+
+#[test]
 fn two_streams_that_begin_together_share_the_line() {
     for (pair, queue) in [(Pair::GatewayToClient, WAN.queue), (Pair::OursToGateway, 50_000)] {
         let (outcomes, _) = streams(pair, &Path { queue, ..WAN }, 2, 0, 12, 5);

@@ -22,6 +22,15 @@ const PROBE_RTT_DURATION: u64 = 200 * MILLISECOND;
 /// Rounds between probes at most, to coexist with Reno and CUBIC.
 const RENO_ROUNDS: u64 = 63;
 
+/// Growth of the bandwidth over a probe after which the next one follows at once. A flow that has its fair half of a line gains
+/// 11 % while it probes, one that has a sixth or less 20 % and more.
+const FOUND_MORE: f64 = 1.2;
+/// Round trips between such probes: the queue that the first one made drains, and there are enough rounds at an even rate to
+/// tell loss that is not congestion.
+const SOON: u64 = 8;
+/// So often a probe that was cut short is repeated at once.
+const RETRIES: u8 = 4;
+
 /// Where the state machine stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -94,6 +103,8 @@ impl Bbr {
                 undo.phase = Some(Phase::Startup);
             }
             self.full_bandwidth_reached = true;
+            // Loss ended it while the bandwidth still grew.
+            self.up_from = 0.0;
             self.inflight_longterm = self.bdp(self.max_bandwidth(), 1.0).max(self.inflight_latest);
         }
         if self.full_bandwidth_reached {
@@ -124,11 +135,31 @@ impl Bbr {
         // PickProbeWait: random, so that flows that share a bottleneck do not probe in step.
         self.rounds_since_probe = u64::from(self.random() < 0.5);
         self.probe_wait = 2 * SECOND + (self.random() * SECOND as f64) as u64;
+        if self.is_worth_another_probe() {
+            self.probe_wait = self.probe_wait.min(SOON * self.min_rtt.unwrap_or(SECOND));
+        }
         self.cycle_at = now;
         self.ack_phase = AckPhase::ProbeStopping;
         self.phase = Phase::Down;
         self.pacing_gain = DOWN_PACING_GAIN;
         self.window_gain = WINDOW_GAIN;
+    }
+
+    /// Whether the acceleration that ends has not found the end of the pipe: it found much more, or loss cut it short although
+    /// there is no queue. The latter happens at shallow buffers too, so not again and again.
+    fn is_worth_another_probe(&mut self) -> bool {
+        if !matches!(self.phase, Phase::Drain | Phase::Up) {
+            return false;
+        }
+        if self.max_bandwidth() >= FOUND_MORE * self.up_from {
+            self.retries = RETRIES;
+            return true;
+        }
+        let is_cut_short =
+            self.phase == Phase::Up && self.probe_too_high && self.is_queue_empty(self.rtt_latest);
+        let again = is_cut_short && self.retries > 0;
+        self.retries -= u8::from(again);
+        again
     }
 
     fn start_cruise(&mut self) {
@@ -152,6 +183,7 @@ impl Bbr {
         self.reset_full_bandwidth();
         self.full_bandwidth = ack.sample.rate;
         self.phase = Phase::Up;
+        self.up_from = self.max_bandwidth();
         self.pacing_gain = UP_PACING_GAIN;
         self.window_gain = UP_WINDOW_GAIN;
         self.raise_slope();

@@ -22,6 +22,9 @@
 //! - **Short-term bounds** react to a round above the tolerance, not to any lost segment: at 1 % random loss the draft's
 //!   rule takes 1 % off the rate every round.
 //! - **Startup** does not end by loss alone below 20 % while the bandwidth still grows by a quarter per round.
+//! - **Probes that have not found the end.** The draft waits two to three seconds after every probe. Here the next one follows
+//!   after eight round trips when the last found a fifth more, or, a few times, when loss cut it short without a queue: a flow
+//!   whose Startup was ended by a burst of loss, or by somebody else's queue, gets to its share within a second or two.
 //! - **Floors.** Pacing is never slower than ten segments per `min_rtt` and never based on application-limited samples: a
 //!   request-response flow would otherwise pace itself to a crawl.
 //! - **Batching.** Acknowledgments and timers come in batches of about a millisecond, so the BDP counts `min_rtt` as at least
@@ -98,6 +101,7 @@ pub(super) struct Bbr {
     bandwidth_latest: f64,
 
     // Model: volume.
+    rtt_latest: Option<u64>,
     min_rtt: Option<u64>,
     min_rtt_at: Time,
     inflight_longterm: u64,
@@ -127,6 +131,10 @@ pub(super) struct Bbr {
     is_probe_sample: bool,
     probe_too_high: bool,
     probe_precautionary: bool,
+    /// The bandwidth when acceleration began; infinite where it ended because there was no more.
+    up_from: f64,
+    /// How often a probe that loss cuts short is still repeated at once.
+    retries: u8,
     up_acked_per_increment: u64,
     up_acked: u64,
     up_rounds: u32,
@@ -168,6 +176,7 @@ impl Bbr {
             bandwidth: 0.0,
             bandwidth_shortterm: f64::INFINITY,
             bandwidth_latest: 0.0,
+            rtt_latest: None,
             min_rtt: None,
             min_rtt_at: now,
             inflight_longterm: UNBOUNDED,
@@ -191,6 +200,8 @@ impl Bbr {
             is_probe_sample: false,
             probe_too_high: false,
             probe_precautionary: false,
+            up_from: f64::INFINITY,
+            retries: 0,
             up_acked_per_increment: UNBOUNDED,
             up_acked: 0,
             up_rounds: 0,

@@ -139,6 +139,7 @@ impl Bbr {
         }
         if let Some(rtt) = sample.rtt {
             self.watch.rtt = Some(self.watch.rtt.map_or(rtt, |low| low.min(rtt)));
+            self.rtt_latest = Some(rtt);
         }
         let Some(prior) = sample.prior_delivered else { return };
         if prior >= self.loss_round_end {
@@ -173,10 +174,7 @@ impl Bbr {
         }
         let rate = self.watch.lost as f64 / total as f64;
         let bad = self.watch.exceeds(self.watch.lost, total, self.mss);
-        let queue_empty = self
-            .watch
-            .rtt
-            .is_some_and(|rtt| self.min_rtt.is_some_and(|low| rtt <= low + low / 8 + MILLISECOND));
+        let queue_empty = self.is_queue_empty(self.watch.rtt);
         self.watch.reset_rate();
         if self.watch.ambient > 0.0 {
             if between(self.watch.ambient_at, now) > AMBIENT_LIFE {
@@ -213,6 +211,11 @@ impl Bbr {
             // Bounds found while the loss was held against us are void.
             self.inflight_longterm = UNBOUNDED;
         }
+    }
+
+    /// Whether a round trip is about as short as they come.
+    pub(super) fn is_queue_empty(&self, rtt: Option<u64>) -> bool {
+        rtt.zip(self.min_rtt).is_some_and(|(rtt, low)| rtt <= low + low / 8 + MILLISECOND)
     }
 
     /// ResetShortTermModel.

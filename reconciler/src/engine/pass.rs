@@ -286,3 +286,24 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn step(actions: &[Value]) -> Step {
+        let actions = actions.iter().map(|action| serde_json::from_value(action.clone()).unwrap());
+        Step { session: "home".parse().unwrap(), actions: actions.collect() }
+    }
+
+    #[test]
+    fn a_teardown_waits_for_no_turn_and_everything_else_does() {
+        let keys = json!({ "do": "ensureKeys", "gateway": true, "users": [] });
+        let delete = json!({ "do": "delete", "name": "ebb-home", "run": "r", "why": { "because": "idle" } });
+        assert!(waits_for_turn(&step(&[])));
+        assert!(waits_for_turn(&step(std::slice::from_ref(&keys))));
+        assert!(!waits_for_turn(&step(&[keys, delete])));
+    }
+}

@@ -96,7 +96,7 @@ pub struct Engine {
     keys_missing: BTreeSet<SecretName>,
     approved: Option<Revision>,
     in_flight: BTreeSet<SessionName>,
-    /// Those of the steps in flight that are being carried out; the others wait.
+    /// Those of the steps in flight that are being carried out; the others wait, except teardowns.
     turns: Arc<Semaphore>,
     report: Option<Arc<Report>>,
     store_error: Option<String>,

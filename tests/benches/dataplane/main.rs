@@ -1,8 +1,9 @@
 //! The data plane of gateways, side by side: `tests/bench-dataplane` starts it and explains the options.
 //!
 //! Everything runs between three network namespaces for each gateway, with the same client and the same load. In each round every
-//! measure is taken of one gateway right after the other, since the speed of a machine drifts. Cost is the CPU time of the gateway's process alone; what the kernel
-//! forwards and translates for a gateway with a TUN device outside of its process is not charged to it, so their costs flatter.
+//! measure without loss and delay is taken of one gateway right after the other, since the speed of a machine drifts. Cost is the
+//! CPU time of the gateway's process alone; what the kernel forwards and translates for a gateway with a TUN device outside of its
+//! process is not charged to it, so their costs flatter.
 #![expect(clippy::print_stdout, reason = "a bench reports to whoever runs it")]
 #![expect(clippy::unwrap_used, reason = "a bench ends where its world is not as it says")]
 

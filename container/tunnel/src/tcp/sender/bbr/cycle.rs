@@ -68,6 +68,7 @@ pub(super) enum AckPhase {
 impl Bbr {
     pub(super) fn enter_startup(&mut self) {
         self.phase = Phase::Startup;
+        self.up_from = f64::INFINITY;
         self.pacing_gain = STARTUP_PACING_GAIN;
         self.window_gain = WINDOW_GAIN;
     }

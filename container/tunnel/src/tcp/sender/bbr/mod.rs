@@ -101,6 +101,7 @@ pub(super) struct Bbr {
     bandwidth_latest: f64,
 
     // Model: volume.
+    /// The round trip of the newest acknowledgment that has one.
     rtt_latest: Option<u64>,
     min_rtt: Option<u64>,
     min_rtt_at: Time,
@@ -131,7 +132,7 @@ pub(super) struct Bbr {
     is_probe_sample: bool,
     probe_too_high: bool,
     probe_precautionary: bool,
-    /// The bandwidth when acceleration began; infinite where it ended because there was no more.
+    /// The bandwidth when a probe began. Of Startup, which begins with none: infinite, and zero where loss has ended it.
     up_from: f64,
     /// How often a probe that loss cuts short is still repeated at once.
     retries: u8,

@@ -23,6 +23,7 @@ mod steer;
 mod table;
 mod tcp;
 mod telemetry;
+mod together;
 mod udp;
 
 use std::io;

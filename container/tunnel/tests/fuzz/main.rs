@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken promise is a panic")]
 
+#[path = "../tcp/fuzzing.rs"]
+mod connection;
 mod packet;
 mod wire;
 mod wireguard;
@@ -53,7 +55,8 @@ proptest! {
 
 #[test]
 fn every_seed_of_the_corpora_holds() {
-    let targets: [(&str, Fuzz); 4] = [
+    let targets: [(&str, Fuzz); 5] = [
+        ("connection", connection::fuzz_connection),
         ("packet", packet::fuzz_packet),
         ("wireguard", wireguard::fuzz_wireguard),
         ("wire", wire::fuzz_wire),

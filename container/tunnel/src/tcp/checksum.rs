@@ -46,15 +46,18 @@ impl Pseudo {
 /// the result is written back in the same order (RFC 1071 section 2 B).
 pub(super) fn raw_sum(bytes: &[u8]) -> u64 {
     let (chunks, rest) = bytes.as_chunks::<8>();
-    let mut sum = 0;
+    let (mut whole, mut upper) = (0_u64, 0);
     for chunk in chunks {
         let word = u64::from_ne_bytes(*chunk);
-        sum += (word >> 32) + (word & 0xffff_ffff);
+        whole = whole.wrapping_add(word);
+        upper += word >> 32;
     }
+    // What carries were lost from: the sum of the lower halves, which fits.
+    let lower = whole.wrapping_sub(upper << 32);
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
     let word = u64::from_ne_bytes(last);
-    sum + (word >> 32) + (word & 0xffff_ffff)
+    lower + upper + (word >> 32) + (word & 0xffff_ffff)
 }
 
 /// Copies `from` to `to`, of the same length, and returns the sum of it. The sum first: it walks through `from` line by line, so

@@ -23,9 +23,9 @@ const SOCKET_BUFFER: usize = 4 << 20;
 const BUFFERS: usize = 16;
 const BUFFER: usize = 65_536;
 
-/// Space for datagrams on their way out. Four full chains leave together when it is full: a receiver that sleeps is woken for
+/// Space for datagrams on their way out. Eight full chains leave together when it is full: a receiver that sleeps is woken for
 /// all of them, not for each.
-const BATCH: usize = 256 << 10;
+const BATCH: usize = 512 << 10;
 /// Longest datagram that is built here: an inner packet of the largest MTU, padding and WireGuard's 32 bytes.
 pub const SLOT: usize = 2048;
 /// Longest chain of segments in bytes: what fits the IPv4 length field with its headers.

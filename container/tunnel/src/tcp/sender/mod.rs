@@ -31,7 +31,7 @@ pub(super) use timers::Expired;
 
 /// The most that waits unsent: enough for several milliseconds at high rates, small enough that what the application
 /// writes next is not seconds behind.
-const UNSENT_MAX: u64 = 512 << 10;
+const UNSENT_MAX: u64 = 1 << 20;
 /// Largest share of sequence space in records: with segments of this many octets and more a full ring fits.
 const RECORDS_MAX: usize = 8192;
 /// The smallest segment size a peer can ask for; anything below is an attack on the size of the scoreboard
@@ -220,8 +220,8 @@ impl Sender {
         self.bbr.window().clamp(self.ring_min as u64, UNSENT_MAX.max(self.ring_min as u64))
     }
 
-    /// Octets worth reading from the application. Nothing for crumbs: while enough is queued, a quarter of the limit has to
-    /// be free.
+    /// Octets worth reading from the application. Nothing for crumbs: while something is queued, half of the limit has to be
+    /// free.
     pub fn room(&self) -> usize {
         if self.fin_queued {
             return 0;
@@ -229,7 +229,7 @@ impl Sender {
         let limit = self.unsent_limit();
         let used = self.end - self.una;
         let room = limit.saturating_sub(self.unsent()).min((self.ring_max as u64).saturating_sub(used));
-        if self.unsent() > 0 && room < limit / 4 { 0 } else { room as usize }
+        if self.unsent() > 0 && room < limit / 2 { 0 } else { room as usize }
     }
 
     /// Space for [`Sender::room`] octets, or for less when the budget is spent.

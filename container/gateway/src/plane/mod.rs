@@ -23,7 +23,6 @@ mod steer;
 mod table;
 mod tcp;
 mod telemetry;
-mod together;
 mod udp;
 
 use std::io;

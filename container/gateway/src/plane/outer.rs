@@ -13,7 +13,6 @@ use rustix::net::sockopt::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::steer::steer;
-use super::together::{self, Manner};
 
 /// Kernel buffers of the socket, in bytes; the system may grant less (`net.core.rmem_max`). 4 MiB holds 10 ms at 3 Gbit/s,
 /// longer than one turn of the loop takes.
@@ -62,11 +61,6 @@ impl Chain {
     const fn empty(at: usize) -> Self {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         Self { start: at, end: at, segment: 0, count: 0, path: Path { remote: nowhere, local: None } }
-    }
-
-    fn manner(&self, v6: bool) -> Manner {
-        let source = self.path.local.map(|ip| outgoing(SocketAddr::new(ip, 0), v6).ip());
-        Manner { segment: (self.count > 1).then_some(self.segment as u16), source }
     }
 }
 
@@ -214,11 +208,6 @@ impl Outer {
     pub fn flush(&mut self) {
         self.complete();
         while let Some(chain) = self.complete.front().copied() {
-            let sent = self.send_alike(chain.manner(self.v6));
-            if sent > 0 {
-                self.complete.drain(..sent);
-                continue;
-            }
             // Whoever asks is told that the socket is blocked, and seals nothing more.
             if !self.send(chain) {
                 return;
@@ -234,31 +223,18 @@ impl Outer {
         self.flush();
     }
 
-    /// Sends the chains at the front that can go in one call, if there are several, and returns how many went. Whatever is
-    /// wrong, [`send`](Self::send) finds out.
-    fn send_alike(&self, manner: Manner) -> usize {
-        let alike = self.complete.iter().take_while(|chain| chain.manner(self.v6) == manner);
-        let messages =
-            alike.map(|chain| (&self.buffer[chain.start..chain.end], outgoing(chain.path.remote, self.v6)));
-        if messages.clone().nth(1).is_none() {
-            0
-        } else {
-            together::send(&self.socket, messages, manner).unwrap_or(0)
-        }
-    }
-
     /// Sends a chain; false when the kernel has no room.
     fn send(&mut self, chain: Chain) -> bool {
         let contents = &self.buffer[chain.start..chain.end];
-        let manner = chain.manner(self.v6);
-        let transmit = |contents, segment: Option<u16>| Transmit {
+        let transmit = |contents, segment| Transmit {
             destination: outgoing(chain.path.remote, self.v6),
             ecn: None,
             contents,
-            segment_size: segment.map(usize::from),
-            src_ip: manner.source,
+            segment_size: segment,
+            src_ip: chain.path.local.map(|ip| outgoing(SocketAddr::new(ip, 0), self.v6).ip()),
         };
-        let whole = self.state.try_send((&self.socket).into(), &transmit(contents, manner.segment));
+        let segment = (chain.count > 1).then_some(chain.segment);
+        let whole = self.state.try_send((&self.socket).into(), &transmit(contents, segment));
         match whole {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

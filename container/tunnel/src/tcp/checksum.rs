@@ -52,7 +52,7 @@ pub(super) fn raw_sum(bytes: &[u8]) -> u64 {
         whole = whole.wrapping_add(word);
         upper += word >> 32;
     }
-    // What carries were lost from: the sum of the lower halves, which fits.
+    // The sum of the lower halves fits, so it is right although `whole` has lost carries.
     let lower = whole.wrapping_sub(upper << 32);
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);

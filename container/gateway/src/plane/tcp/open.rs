@@ -13,7 +13,7 @@ use crate::plane::link::{MTU, Sent};
 use crate::plane::poller::EventFlags;
 
 /// Segments that one flow sends before others get their turn: eight full chains of datagrams with the usual MTU, which is what
-/// leaves in one call; about 500 KB, a millisecond at 4 Gbit/s.
+/// leaves in one go; about 500 KB, a millisecond at 4 Gbit/s.
 const QUANTUM: usize = 8 * 45;
 
 /// How long a flow that got no memory waits before it asks again.

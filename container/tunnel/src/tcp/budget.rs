@@ -40,16 +40,33 @@ impl Budget {
 
     /// Takes `bytes`; false, and nothing taken, when they would exceed the limit.
     pub(super) fn take(&self, bytes: usize) -> bool {
-        let taken = self.0.used.fetch_add(bytes, Ordering::Relaxed);
-        let fits = taken.checked_add(bytes).is_some_and(|after| after <= self.0.limit);
-        if !fits {
-            self.give(bytes);
-        }
-        fits
+        // In one step: what is taken and given back would for a moment look used to other loops, which would get nothing.
+        let fits = |used: usize| used.checked_add(bytes).filter(|after| *after <= self.0.limit);
+        self.0.used.try_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 
     /// Gives `bytes` back.
     pub(super) fn give(&self, bytes: usize) {
         self.0.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_is_too_large_never_counts_as_used() {
+        let budget = Budget::new(100);
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| (0..1_000_000).filter(|_| budget.take(101)).count());
+            while !asking.is_finished() {
+                assert_eq!(budget.used(), 0);
+            }
+            assert_eq!(asking.join().unwrap(), 0);
+        });
+        assert!(budget.take(100) && !budget.take(1));
+        budget.give(100);
+        assert_eq!(budget.left(), 100);
     }
 }

@@ -1,8 +1,11 @@
 //! What is sent through a gateway. Both ends live in this process, each with its socket in its namespace, so that bytes are
-//! counted where they arrive.
+//! counted where they arrive. They share the machine with the gateway and take as little of it as they can: a stream is
+//! sent from the pages of a file and discarded by the kernel where it arrives (tcp(7), `MSG_TRUNC`), so that its bytes are copied
+//! neither into the one socket nor out of the other.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -10,11 +13,16 @@ use std::time::{Duration, Instant};
 
 use ebb_tests::e2e::wait::now;
 use ebb_tests::e2e::world::SERVER;
+use nix::sys::sendfile::sendfile;
+use nix::sys::socket::{MsgFlags, recv};
 
 use crate::gateway::Bed;
 
-/// Bytes per call of senders and receivers.
+/// Bytes per call of receivers.
 const BLOCK: usize = 256 * 1024;
+/// Bytes that senders send again and again: what a socket's buffers hold, so that they are no nearer to the gateway's core than
+/// bytes that were written.
+const FILE: usize = 4 << 20;
 /// Bytes of a request, and of its response.
 const MESSAGE: usize = 64;
 /// UDP payload that fills a packet of MTU 1420 over IPv6 headers.
@@ -80,16 +88,20 @@ impl Stream {
     pub fn start(bed: &Bed<'_>, direction: Direction) -> Self {
         let (client, server) = connection(bed);
         let ends = [client.try_clone().unwrap(), server.try_clone().unwrap()];
-        let (mut from, mut to) = match direction {
+        let (from, to) = match direction {
             Direction::Down => (server, client),
             Direction::Up => (client, server),
         };
         let received = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&received);
-        thread::spawn(move || while from.write_all(&[0x5a; BLOCK]).is_ok() {});
+        thread::spawn(move || {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&vec![0x5a; FILE]).unwrap();
+            while sendfile(&from, &file, Some(&mut 0), FILE).is_ok() {}
+        });
         thread::spawn(move || {
             let mut buffer = vec![0; BLOCK];
-            while let Ok(length @ 1..) = to.read(&mut buffer) {
+            while let Ok(length @ 1..) = recv(to.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
                 count.fetch_add(length as u64, Ordering::Relaxed);
             }
         });

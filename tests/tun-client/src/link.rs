@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use ebb_tunnel::Time;
@@ -19,6 +20,9 @@ const DATAGRAM: usize = 2048;
 /// Most that one send call takes: what fits IPv4's length field with its headers.
 const CHAIN: usize = 65_535 - 20 - 8;
 
+/// Space for chains that leave together, so that the gateway is woken for all of them: eight full ones, as the gateway's.
+const BATCH: usize = 512 << 10;
+
 /// The tunnel and its socket.
 pub struct Link {
     pub tunnel: Endpoint,
@@ -26,8 +30,12 @@ pub struct Link {
     gateway: SocketAddr,
     socket: UdpSocket,
     state: UdpSocketState,
-    /// Datagrams that wait to be sent: of one length, but for the last.
-    chain: Vec<u8>,
+    /// Sealed and not yet sent.
+    buffer: Vec<u8>,
+    /// Where complete chains lie, and their segments' length where there are several.
+    chains: Vec<(Range<usize>, Option<usize>)>,
+    /// The last chain: datagrams of one length, but for the last.
+    start: usize,
     end: usize,
     segment: usize,
     count: usize,
@@ -41,8 +49,21 @@ impl Link {
         options.set_recv_buffer_size(SOCKET_BUFFER)?;
         options.set_send_buffer_size(SOCKET_BUFFER)?;
         let state = UdpSocketState::new((&socket).into())?;
-        let (chain, meta) = (vec![0; CHAIN + DATAGRAM], [RecvMeta::default(); BUFFERS]);
-        Ok(Self { tunnel, peer, gateway, socket, state, chain, end: 0, segment: 0, count: 0, meta })
+        let (buffer, meta) = (vec![0; BATCH], [RecvMeta::default(); BUFFERS]);
+        Ok(Self {
+            tunnel,
+            peer,
+            gateway,
+            socket,
+            state,
+            buffer,
+            chains: Vec::new(),
+            start: 0,
+            end: 0,
+            segment: 0,
+            count: 0,
+            meta,
+        })
     }
 
     pub fn socket(&self) -> BorrowedFd<'_> {
@@ -51,7 +72,7 @@ impl Link {
 
     /// Seals a packet and queues it; false when `build` had none.
     pub fn send(&mut self, now: Time, build: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
-        match self.tunnel.seal(self.peer, &mut self.chain[self.end..], now, build) {
+        match self.tunnel.seal(self.peer, &mut self.buffer[self.end..], now, build) {
             Sealed::Datagram(length, _) => self.queue(length),
             Sealed::Kept => {}
             Sealed::Nothing | Sealed::Unreachable => return false,
@@ -59,31 +80,37 @@ impl Link {
         true
     }
 
-    /// Queues what was written behind the chain.
+    /// Queues what was written behind the last chain.
     fn queue(&mut self, length: usize) {
-        let short = self.end < self.segment * self.count;
-        let full = self.count == self.state.max_gso_segments() || self.end + length > CHAIN;
+        let short = self.end - self.start < self.segment * self.count;
+        let full = self.count == self.state.max_gso_segments() || self.end + length - self.start > CHAIN;
         if self.count > 0 && (short || full || length > self.segment) {
-            let end = self.end;
-            self.send_chain();
-            self.chain.copy_within(end..end + length, 0);
+            self.complete();
         }
         if self.count == 0 {
             self.segment = length;
         }
         self.end += length;
         self.count += 1;
+        if self.buffer.len() - self.end < DATAGRAM {
+            self.send_chains();
+        }
     }
 
-    fn send_chain(&mut self) {
+    /// Ends a chain; the next one begins behind it.
+    fn complete(&mut self) {
         if self.count > 0 {
-            let transmit = Transmit {
-                destination: self.gateway,
-                ecn: None,
-                contents: &self.chain[..self.end],
-                segment_size: (self.count > 1).then_some(self.segment),
-                src_ip: None,
-            };
+            self.chains.push((self.start..self.end, (self.count > 1).then_some(self.segment)));
+        }
+        (self.start, self.count) = (self.end, 0);
+    }
+
+    fn send_chains(&mut self) {
+        self.complete();
+        for (range, segment_size) in self.chains.drain(..) {
+            let contents = &self.buffer[range];
+            let transmit =
+                Transmit { destination: self.gateway, ecn: None, contents, segment_size, src_ip: None };
             // Whatever else is wrong is as good as lost on the way.
             while matches!(self.state.try_send((&self.socket).into(), &transmit), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             {
@@ -91,15 +118,15 @@ impl Link {
                 _ = poll(&mut room, PollTimeout::NONE);
             }
         }
-        (self.end, self.count) = (0, 0);
+        (self.start, self.end) = (0, 0);
     }
 
     /// Sends the tunnel's own messages and everything queued.
     pub fn flush(&mut self) {
-        while let Some((length, _)) = self.tunnel.transmit(&mut self.chain[self.end..]) {
+        while let Some((length, _)) = self.tunnel.transmit(&mut self.buffer[self.end..]) {
             self.queue(length);
         }
-        self.send_chain();
+        self.send_chains();
     }
 
     /// Receives into buffers of equal length and returns what is in each: bytes, and the length of each datagram.

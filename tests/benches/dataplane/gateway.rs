@@ -30,7 +30,7 @@ pub struct Bed<'w> {
     pub world: &'w World,
     pub client: Client<'w>,
     pub gateway: Pid,
-    _relay: Option<Relay>,
+    relay: Option<Relay>,
     _running: Running<'w>,
 }
 
@@ -64,7 +64,12 @@ impl<'w> Bed<'w> {
             None => client.up("bench", &config),
         }
         client.await_reach(SERVER);
-        Self { world, client, gateway, _relay: relay, _running: running }
+        Self { world, client, gateway, relay, _running: running }
+    }
+
+    /// Whether the line is slow, long or lossy.
+    pub fn is_wan(&self) -> bool {
+        self.relay.is_some()
     }
 
     /// CPU time of the gateway until now, of all its threads, in user and system mode (proc_pid_stat(5)).

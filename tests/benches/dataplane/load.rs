@@ -3,6 +3,7 @@
 //! sent from the pages of a file and discarded by the kernel where it arrives (tcp(7), `MSG_TRUNC`), so that its bytes are copied
 //! neither into the one socket nor out of the other.
 
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 use ebb_tests::e2e::wait::now;
 use ebb_tests::e2e::world::SERVER;
 use nix::sys::sendfile::sendfile;
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::sockopt::TcpCongestion;
+use nix::sys::socket::{MsgFlags, recv, setsockopt};
 
 use crate::gateway::Bed;
 
@@ -65,6 +67,15 @@ pub fn pause(time: Duration) {
     thread::sleep(time);
 }
 
+/// Congestion control of both ends of a stream. On a lossy line the best that the kernel has for it; else what Linux has unless
+/// told otherwise, because BBR sets a timer for every 64 KiB that the server sends, and most of them fire on the core of the
+/// gateway, which no server elsewhere interrupts. `None` where the kernel does not have it: its default is used then.
+pub fn control(wan: bool) -> Option<&'static str> {
+    let name = if wan { "bbr" } else { "cubic" };
+    let known = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
+    known.is_ok_and(|known| known.split_whitespace().any(|one| one == name)).then_some(name)
+}
+
 fn listener(bed: &Bed<'_>) -> (TcpListener, SocketAddr) {
     let listener = bed.world.internet.run(|| TcpListener::bind((SERVER, 0))).unwrap();
     let address = listener.local_addr().unwrap();
@@ -75,7 +86,13 @@ fn listener(bed: &Bed<'_>) -> (TcpListener, SocketAddr) {
 fn connection(bed: &Bed<'_>) -> (TcpStream, TcpStream) {
     let (listener, address) = listener(bed);
     let ours = bed.client.namespace.run(move || TcpStream::connect(address)).unwrap();
-    (ours, listener.accept().unwrap().0)
+    let server = listener.accept().unwrap().0;
+    if let Some(control) = control(bed.is_wan()) {
+        for end in [&ours, &server] {
+            setsockopt(end, TcpCongestion, &control.into()).unwrap();
+        }
+    }
+    (ours, server)
 }
 
 /// A stream that goes on until it is dropped.

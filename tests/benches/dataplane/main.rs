@@ -14,11 +14,9 @@ mod load;
 mod options;
 mod table;
 
-use std::fs;
 use std::time::Duration;
 
 use ebb_tests::e2e::World;
-use ebb_tests::e2e::namespace::Namespace;
 use ebb_tests::e2e::relay::Line;
 
 use crate::gateway::Bed;
@@ -64,10 +62,8 @@ fn main() {
     if options.quick {
         return println!("bench-dataplane: it starts; nothing was measured");
     }
-    println!(
-        "kernel TCP at both ends: {}\n",
-        if has_bbr() { "BBR" } else { "the default, BBR is not there" }
-    );
+    let [lan, wan] = [false, true].map(|wan| load::control(wan).unwrap_or("the kernel's default"));
+    println!("kernel TCP at both ends: {lan} on the LAN, {wan} on the WAN\n");
     println!("{}", table.medians(&options.candidates));
     print!("{}", demands::judge(&table, &options.candidates));
 }
@@ -75,35 +71,18 @@ fn main() {
 /// Builds a world around a gateway and does something in it.
 fn on(options: &Options, candidate: &Candidate, line: Option<(Line, u64)>, work: impl FnOnce(&Bed<'_>)) {
     let Some(world) = World::build(&candidate.program.display().to_string()) else { return };
-    work(&bed(options, &world, candidate, line));
-}
-
-/// Starts a gateway and its client.
-fn bed<'w>(options: &Options, world: &'w World, candidate: &Candidate, line: Option<(Line, u64)>) -> Bed<'w> {
-    let bed = Bed::new(world, candidate, options.client.as_deref(), line);
-    use_bbr(&world.internet);
-    use_bbr(&bed.client.namespace);
-    bed
-}
-
-/// Where the kernel has BBR both ends use it, whatever the machine's default is.
-fn use_bbr(end: &Namespace) {
-    if has_bbr() {
-        end.sysctl("net/ipv4/tcp_congestion_control", "bbr");
-    }
-}
-
-fn has_bbr() -> bool {
-    let known = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
-    known.is_ok_and(|known| known.split_whitespace().any(|name| name == "bbr"))
+    work(&Bed::new(&world, candidate, options.client.as_deref(), line));
 }
 
 /// All gateways run at once, and wait while one of them is measured.
 fn lan(options: &Options, mut add: impl FnMut(&'static str, usize, f64)) {
     let build = |candidate: &Candidate| World::build(&candidate.program.display().to_string());
     let Some(worlds) = options.candidates.iter().map(build).collect::<Option<Vec<_>>>() else { return };
-    let beds: Vec<_> =
-        worlds.iter().zip(&options.candidates).map(|(world, one)| bed(options, world, one, None)).collect();
+    let beds: Vec<_> = worlds
+        .iter()
+        .zip(&options.candidates)
+        .map(|(world, one)| Bed::new(world, one, options.client.as_deref(), None))
+        .collect();
     let mut of_each = |measure: &mut dyn FnMut(&Bed<'_>) -> Vec<(&'static str, f64)>| {
         for (index, bed) in beds.iter().enumerate() {
             for (name, figure) in measure(bed) {

@@ -89,7 +89,9 @@ fn connection(bed: &Bed<'_>) -> (TcpStream, TcpStream) {
     let server = listener.accept().unwrap().0;
     if let Some(control) = control(bed.is_wan()) {
         for end in [&ours, &server] {
-            setsockopt(end, TcpCongestion, &control.into()).unwrap();
+            setsockopt(end, TcpCongestion, &control.into()).unwrap_or_else(|error| {
+                panic!("{control} is not allowed here, start the bench as root: {error}")
+            });
         }
     }
     (ours, server)
